@@ -1,0 +1,67 @@
+"""The words that the data path speaks: Source, Features, Field, Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+Record = Mapping[str, Any]
+Batch = dict[str, Any]  # name -> array with leading R; numpy on the host, jax.Array on the devices
+
+IGNORE = -100  # an integer label that no loss and no metric counts, as in Hugging Face
+
+
+class Source(Protocol):
+    """Records at random access, without hidden state."""
+
+    name: str  # what a message calls it: the path as the user gave it
+    fingerprint: str  # sha256 of what the records were read from
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Record: ...
+    def __iter__(self) -> Iterator[Record]: ...
+    def where(self, index: int) -> str:
+        """The place of a record for a message: `train.conll:17`."""
+        ...
+
+
+class Features(NamedTuple):
+    """One slot-to-be: an example, or one window of a long one.
+
+    `tokens` are laid along T, `example` along S; positions inside `example` (spans) count from the example's first token.
+    """
+
+    tokens: dict[str, np.ndarray]  # (n,) each
+    example: dict[str, np.ndarray]  # any shape each
+    group: int = -1  # features of one record that a loss couples share a number >= 0
+    host: dict[str, np.ndarray] = {}  # word ids, offsets: cached, never on the device
+
+
+class Field(NamedTuple):
+    """What a task adds to a batch under one name: `(R, T, *shape)` or `(R, S, *shape)`."""
+
+    axis: Literal["T", "S"]
+    shape: tuple[int, ...]
+    dtype: str
+    pad: float
+
+
+class Tokenizer(Protocol):
+    """What a task needs of a tokenizer; `flaxft.data.tokenize` makes one from a model directory."""
+
+    max_length: int  # the longest example that the model's position table holds
+    num_special: int  # special tokens that `wrap` adds
+
+    def words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`(ids, word_ids)`, int32 (n,) each, of pre-split words, without special tokens. Every word has at least one id."""
+        ...
+
+    def text(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(ids, word_ids, offsets)`: int32 (n,), (n,), (n, 2) of raw text, split by the tokenizer's own pre-tokenizer; offsets count characters."""
+        ...
+
+    def wrap(self, ids: np.ndarray) -> np.ndarray:
+        """One example's ids with the special tokens around them: [CLS] ids [SEP]."""
+        ...

@@ -1,0 +1,50 @@
+"""What a user did wrong, or what the machine denied: one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK, USER_ERROR, USAGE, NON_FINITE, DAMAGED, DISK, HANG, SIGINT, SIGTERM = 0, 1, 2, 3, 4, 5, 6, 130, 143
+
+
+class UserError(Exception):
+    """A mistake of the user's. The text is one line: where, what was given, what is allowed, how to mend."""
+
+    exit_code = USER_ERROR
+
+    def __init__(self, message: str):
+        # Text of a user's file may hold line breaks and control characters; the promise is one line.
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
+
+class NonFiniteError(UserError):
+    """Loss or gradients were not finite for several steps in a row."""
+
+    exit_code = NON_FINITE
+
+
+class DamagedError(UserError):
+    """Checkpoints are there, but none is whole."""
+
+    exit_code = DAMAGED
+
+
+class DiskError(UserError):
+    """The disk is full, or a place cannot be written."""
+
+    exit_code = DISK
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGINT arrived; what was to be saved is saved. `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the closest of `allowed`, or an empty string."""
+    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""

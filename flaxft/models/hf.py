@@ -1,0 +1,341 @@
+"""Weights in: a Hugging Face model directory or hub id becomes encoder, head and parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from flaxft.errors import UserError, nearest
+from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten, unflatten
+
+CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
+HEADER_CAP = 10 << 20  # bytes; the header of a 24-layer encoder takes about 50 kB
+MSGPACK_CAP = 8 << 30  # bytes
+REFUSED = re.compile(r"auto_map|trust_remote_code|custom_pipelines|quantization_config|.*_internal")  # they name code to run, or another layout
+HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
+SINGLE, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
+
+
+@dataclass
+class Pretrained:
+    """A pretrained encoder, or an already fine-tuned model, by directory or hub id."""
+
+    path: str = ""
+    revision: str | None = None  # of a hub id: branch, tag or commit
+    dtype: str = "float32"  # what is computed in: float32 or bfloat16
+    hidden_dropout: float | None = None  # None: what the checkpoint says, as for the next two
+    attention_dropout: float | None = None
+    classifier_dropout: float | None = None
+    ignore: tuple[str, ...] = ()  # keys of config.json to pass over
+
+    def open(self) -> Checkpoint:
+        """Finds the model and reads its config and the headers of its weights. Raises UserError."""
+        directory = _find(self.path, self.revision)
+        config = _read_config(directory)
+        encoder = self._abstract(config, where=directory / "config.json")
+        names = sorted((tensor.name, tensor.shape) for tensor in _stored(directory).values())
+        kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
+        kind = next((kinds[name] for name in config.get("architectures") or () if name in kinds), None)
+        return Checkpoint(
+            name=self.path,
+            directory=directory,
+            config=config,
+            encoder=encoder,
+            kind=kind,
+            labels=_labels(config, where=directory / "config.json") if kind else None,
+            fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names)).encode()).hexdigest(),
+        )
+
+    def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
+        """Reads the weights. The head comes from the checkpoint with `reuse_head`, otherwise it is initialised from `seed`.
+
+        Raises UserError that lists every tensor that is missing, unexpected or of another shape.
+        """
+        model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
+        graphdef, state = nnx.split(model, nnx.Param)
+        wanted = flatten(nnx.to_pure_dict(state))
+        stored = by_path(_stored(checkpoint.directory), checkpoint.encoder)
+        fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/"))
+        _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
+        flat = {path: leaf if path in fresh else _array(stored[path]) for path, leaf in wanted.items()}
+        return Loaded(graphdef=graphdef, params=unflatten(flat), sharding=checkpoint.encoder.sharding, fresh=fresh)
+
+    def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> tuple[nnx.GraphDef[Model], dict[str, Any]]:
+        """The model of a saved run without its weights: `(graphdef, params as ShapeDtypeStructs)`."""
+        encoder = self._abstract(config, where=where)
+        model = nnx.eval_shape(lambda: Model(encoder, make_head(encoder, rngs=nnx.Rngs(0))))
+        graphdef, state = nnx.split(model, nnx.Param)
+        return graphdef, nnx.to_pure_dict(state)
+
+    def _abstract(self, config: Mapping[str, Any], *, where: Path) -> Any:
+        family = _family(config, where)
+        overrides = {
+            "dtype": self.dtype,
+            "hidden_dropout_prob": self.hidden_dropout,
+            "attention_probs_dropout_prob": self.attention_dropout,
+            "classifier_dropout": self.classifier_dropout,
+        }
+        known = {key: value for key, value in config.items() if key not in self.ignore}
+        given = {key: value for key, value in overrides.items() if value is not None}
+        try:
+            return nnx.eval_shape(lambda: family.from_config(known | given, rngs=nnx.Rngs(0)))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+
+
+class Stored(NamedTuple):
+    """A tensor of a weights file, not yet read."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+def by_path(stored: Mapping[str, Stored], encoder: Encoder) -> dict[str, Stored]:
+    """The stored tensors under our paths and in our layout; names that are not in the family's key table stay as they are."""
+    if any("/" in name for name in stored):  # flax_model.msgpack: our own paths, with the family's prefix for "encoder"
+        return {_flax_path(name, encoder): tensor for name, tensor in stored.items()}
+    patterns = [(re.compile(re.escape(key.hf).replace(re.escape("{i}"), r"(\d+)")), key) for key in encoder.keys]
+    return {_path(name, encoder.prefix, patterns): _oriented(tensor, name, encoder.prefix, patterns) for name, tensor in stored.items()}
+
+
+def hf_names(path: str, encoder: Encoder, *, with_prefix: bool) -> tuple[str, bool]:
+    """The Hugging Face name of one of our paths, and whether PyTorch keeps it transposed."""
+    for key in encoder.keys:
+        match = re.fullmatch(re.escape(key.path).replace(re.escape("{i}"), r"(\d+)"), path)
+        if match:
+            name = key.hf.replace("{i}", match[1]) if match.groups() else key.hf
+            return (f"{encoder.prefix}.{name}" if with_prefix and key.prefixed else name), key.transpose
+    raise AssertionError(f"{path} is not in the key table of {encoder.prefix}")
+
+
+# ---- finding and reading files ------------------------------------------------------------------------------------------------------------------
+
+
+def _find(path: str, revision: str | None) -> Path:
+    if not path:
+        raise UserError("model.path is empty; set --config.model.path to a model directory or a hub id such as google-bert/bert-base-cased")
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.exists():
+        raise UserError(f"model.path={path} is a file, expected a directory with config.json, weights and tokenizer files")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or (directory.parent != Path(".") and directory.parent.exists()):
+        raise UserError(f"model.path={path}: no such directory; give a model directory or a hub id such as google-bert/bert-base-cased")
+    return _snapshot(path, revision)
+
+
+def _snapshot(repository: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    huggingface_hub.utils.disable_progress_bars()
+    try:
+        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+    except errors.RevisionNotFoundError:
+        raise UserError(f"model.revision={revision!r} does not exist in {repository}; give a branch, tag or commit of it") from None
+    except errors.GatedRepoError:
+        raise UserError(f"model.path={repository} is gated; accept its terms on the hub and set HF_TOKEN") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"model.path={repository} is neither a directory here nor a model on the hub (private ones need HF_TOKEN); mend the name") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"model.path={repository} is no directory here, not in the hub's cache, and could not be fetched ({reason}); give a directory") from None
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    file = directory / "config.json"
+    config = _read_json(file, cap=CONFIG_CAP, missing=f"{directory} holds no config.json; model.path needs a Hugging Face model directory")
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: a JSON {type(config).__name__}, expected an object")
+    refused = sorted(key for key in config if REFUSED.fullmatch(key))
+    if refused:
+        raise UserError(f"{file}: {refused} ask for code or layouts that flaxft does not run; use a checkpoint without them")
+    return config
+
+
+def _read_json(file: Path, *, cap: int, missing: str) -> Any:
+    if not file.is_file():
+        raise UserError(missing)
+    if file.stat().st_size > cap:
+        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {cap} are read; is it the right file?")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from None
+
+
+def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:
+    """The encoder class of `models/<model_type>.py`, looked up in the package's own file list."""
+    model_type = config.get("model_type")
+    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base", "heads", "hf"))
+    if model_type not in known:
+        hint = nearest(str(model_type), known)
+        raise UserError(f"{where}: model_type is {model_type!r}, which flaxft does not read; known are {known}{hint}")
+    family: type[Encoder] = importlib.import_module(f"flaxft.models.{model_type}").ENCODER
+    return family
+
+
+def _labels(config: Mapping[str, Any], *, where: Path) -> tuple[str, ...] | None:
+    names = config.get("id2label")
+    if names is None:
+        return None
+    try:
+        numbered = {int(number): str(name) for number, name in names.items()}
+    except (AttributeError, ValueError):
+        raise UserError(f"{where}: id2label is {names!r}, expected an object of number -> name") from None
+    if sorted(numbered) != list(range(len(numbered))):
+        raise UserError(f"{where}: id2label has the numbers {sorted(numbered)}, expected 0 to {len(numbered) - 1}")
+    return tuple(numbered[i] for i in range(len(numbered)))
+
+
+def _stored(directory: Path) -> dict[str, Stored]:
+    if (directory / SINGLE).is_file():
+        return _safetensors(directory / SINGLE)
+    if (directory / INDEX).is_file():
+        return _sharded(directory / INDEX)
+    if (directory / MSGPACK).is_file():
+        return _msgpack(directory / MSGPACK)
+    others = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".h5", ".ckpt", ".pkl"))
+    held = f"; it holds {others}, which is not read because pickle can run code" if others else ""
+    raise UserError(f"{directory} holds no weights ({SINGLE}, {INDEX} or {MSGPACK}){held}; save the model as safetensors and point model.path there")
+
+
+def _safetensors(file: Path) -> dict[str, Stored]:
+    from safetensors import SafetensorError, safe_open
+
+    _sniff(file)
+    try:
+        handle = safe_open(file, framework="numpy")
+        names = list(handle.keys())
+        return {name: Stored(name, tuple(handle.get_slice(name).get_shape()), lambda name=name: handle.get_tensor(name)) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file}: damaged or cut off ({error}); fetch it again") from None
+
+
+def _sniff(file: Path) -> None:
+    """safetensors says "header too large" of everything that is something else; this says what it is, and refuses what the library lets pass."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(64)
+        kinds = {b"version https://git-lfs": "a git-lfs pointer, not the weights (run git lfs pull)", b"<": "an HTML page", b"\x80": "a pickle", b"PK": "a zip or PyTorch archive"}
+        found = next((kind for magic, kind in kinds.items() if start.startswith(magic) and start[8:9] != b"{"), None)
+        if found:
+            raise UserError(f"{file}: it is {found}; put a real safetensors file there")
+        length = int.from_bytes(start[:8], "little")
+        if size < 8 or length > min(size - 8, HEADER_CAP):
+            raise UserError(f"{file}: {size} bytes with a header of {length}: damaged, cut off, or no safetensors file; fetch it again")
+        stream.seek(8)
+        try:
+            json.loads(stream.read(length), object_pairs_hook=_no_duplicates)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file}: its header cannot be read ({error}); fetch it again") from None
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+    return found
+
+
+def _sharded(index: Path) -> dict[str, Stored]:
+    content = _read_json(index, cap=HEADER_CAP, missing=str(index))
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise UserError(f"{index}: no weight_map of tensor name -> file name; fetch it again")
+    outside = sorted({name for name in shards.values() if Path(name).name != name})
+    if outside:
+        raise UserError(f"{index}: shard names {outside} leave the directory; refused")
+    missing = sorted({name for name in shards.values() if not (index.parent / name).is_file()})
+    if missing:
+        raise UserError(f"{index} names shards that are not there: {missing}; fetch the whole model")
+    found: dict[str, Stored] = {}
+    for name in sorted(set(shards.values())):
+        found |= _safetensors(index.parent / name)
+    return found
+
+
+def _msgpack(file: Path) -> dict[str, Stored]:
+    from flax import serialization
+
+    if file.stat().st_size > MSGPACK_CAP:
+        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {MSGPACK_CAP} are read")
+    try:
+        tree = serialization.msgpack_restore(file.read_bytes())
+        flat = flatten(tree)
+    except Exception as error:  # msgpack raises a dozen unrelated types on damaged bytes
+        raise UserError(f"{file}: damaged, cut off, or no Flax weights ({type(error).__name__}: {error}); fetch it again") from None
+    return {name: Stored(name, tuple(np.shape(leaf)), lambda leaf=leaf: np.asarray(leaf)) for name, leaf in flat.items()}
+
+
+# ---- names --------------------------------------------------------------------------------------------------------------------------------------
+
+Patterns = list[tuple[re.Pattern[str], Key]]
+
+
+def _match(name: str, prefix: str, patterns: Patterns) -> tuple[Key, re.Match[str]] | None:
+    bare = name.removeprefix(f"{prefix}.")
+    bare = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare))  # TensorFlow-era names
+    return next(((key, match) for pattern, key in patterns if (match := pattern.fullmatch(bare))), None)
+
+
+def _path(name: str, prefix: str, patterns: Patterns) -> str:
+    found = _match(name, prefix, patterns)
+    if not found:
+        return name
+    key, match = found
+    return key.path.replace("{i}", match[1]) if match.groups() else key.path
+
+
+def _oriented(tensor: Stored, name: str, prefix: str, patterns: Patterns) -> Stored:
+    found = _match(name, prefix, patterns)
+    if not found or not found[0].transpose or len(tensor.shape) != 2:
+        return tensor
+    return Stored(tensor.name, tensor.shape[::-1], lambda: tensor.read().T)
+
+
+def _flax_path(name: str, encoder: Encoder) -> str:
+    if name.startswith(f"{encoder.prefix}/"):
+        return "encoder/" + name.removeprefix(f"{encoder.prefix}/")
+    heads = {key.path.removeprefix("head/") for key in encoder.keys if key.path.startswith("head/")}
+    return f"head/{name}" if name in heads else f"encoder/{name}"
+
+
+def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored], checkpoint: Checkpoint) -> None:
+    encoder = checkpoint.encoder
+    known = {key.path.replace("{i}", "0") for key in encoder.keys}
+    unused = re.compile("|".join(encoder.unused))
+    missing = [path for path in wanted if path not in stored]
+    shapes = [f"{stored[p].name} is {stored[p].shape}, expected {shape}" for p, shape in wanted.items() if p in stored and stored[p].shape != shape]
+    heads = {path for path in known if path.startswith("head/")}
+    bare = {path: tensor.name.replace("/", ".").removeprefix(f"{encoder.prefix}.") for path, tensor in stored.items()}
+    unexpected = [tensor.name for path, tensor in stored.items() if path not in wanted and path not in heads and not unused.fullmatch(bare[path])]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+        for what, names in (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
+        if names
+    ]
+    if problems:
+        raise UserError(f"{checkpoint.directory}: the weights do not fit config.json: {'; '.join(problems)}; use the config.json that belongs to the weights")
+    passed_over = sorted(tensor.name for path, tensor in stored.items() if path not in wanted)
+    if passed_over:
+        logging.getLogger("flaxft").info("%s: %d tensors are not used: %s", checkpoint.name, len(passed_over), ", ".join(passed_over[:6]))
+
+
+def _array(tensor: Stored) -> np.ndarray:
+    array = np.ascontiguousarray(tensor.read().astype(np.float32))
+    if not np.isfinite(array).all():
+        raise UserError(f"{tensor.name} in the weights holds NaN or infinity; the file is damaged or the model diverged")
+    return array

@@ -1,0 +1,36 @@
+"""x @ kernel + bias in a compute dtype, with float32 accumulation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def dense(x: Float[Array, "... i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"], *, dtype: str) -> Float[Array, "... o"]:
+    """The product in `dtype` ("float32" or "bfloat16"); kernel and bias stay float32 outside, and so do their gradients."""
+    product = x @ kernel if dtype == "float32" else _low_precision(x, kernel)
+    return (product + bias).astype(dtype)
+
+
+@jax.custom_vjp
+def _low_precision(x: Array, kernel: Array) -> Array:
+    # bfloat16 in, float32 out: the form that every backend accumulates in float32 and that XLA:CPU has a fast kernel for (bf16 -> bf16 has none).
+    return jnp.dot(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _low_precision(x, kernel), (x, kernel)
+
+
+def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    # Written out, because autodiff would multiply the float32 gradient with bfloat16 operands, at float32 speed.
+    x, kernel = residuals
+    low = gradient.astype(jnp.bfloat16)
+    x_gradient = jnp.dot(low, kernel.astype(jnp.bfloat16).T, preferred_element_type=jnp.float32)
+    rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
+    kernel_gradient = jnp.dot(rows.T, low.reshape(-1, low.shape[-1]), preferred_element_type=jnp.float32)
+    return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
+
+
+_low_precision.defvjp(_forward, _backward)
