@@ -1,0 +1,181 @@
+"""The tokenizer of a model directory, and the windows of a text that is too long for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flaxft.errors import UserError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+SIZE_CAP = 50 << 20  # bytes of a tokenizer.json; the largest encoder's (XLM-R, 250,000 pieces) has 17 MB
+
+
+class SubwordTokenizer:
+    """A `tokenizers.Tokenizer` seen as `flaxft.data.base.Tokenizer`: no truncation, no padding, and text never turns into special tokens."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, *, max_length: int):
+        backend.no_truncation()  # a tokenizer.json may carry both: MiniLM's pads to 128
+        backend.no_padding()
+        backend.encode_special_tokens = True  # "[SEP]" in a text is five characters, not the end of the example
+        self.backend = backend
+        self.max_length = max_length
+        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        with_special, without = backend.encode("a", add_special_tokens=True).ids, backend.encode("a", add_special_tokens=False).ids
+        start = next((i for i in range(len(with_special)) if with_special[i : i + len(without)] == without), 0)
+        self._prefix, self._suffix = with_special[:start], with_special[start + len(without) :]
+        self.num_special = len(self._prefix) + len(self._suffix)
+        self._unknown = self._unknown_id()
+
+    def words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`(ids, word_ids)`, int32 (n,) each, without special tokens.
+
+        A word that the normaliser leaves nothing of (U+200B, a lone combining mark) becomes one unknown token: so every word has a place for its label and
+        gets its own prediction. Raises UserError for a word that is no text.
+        """
+        try:
+            encoding = self.backend.encode(list(words), is_pretokenized=True, add_special_tokens=False)
+        except TypeError:  # a number, None, or a lone surrogate
+            raise UserError(f"{_not_text(words)} is not text; every word must be a string of valid Unicode") from None
+        ids, word_ids = encoding.ids, encoding.word_ids
+        empty = set(range(len(words))) - set(word_ids)
+        if empty:
+            pairs = sorted([(word, 0, i) for word, i in zip(word_ids, ids, strict=True)] + [(word, 0, self._unknown) for word in empty], key=lambda p: p[0])
+            word_ids, ids = [p[0] for p in pairs], [p[2] for p in pairs]
+        return np.asarray(ids, np.int32), np.asarray(word_ids, np.int32)
+
+    def text(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(ids, word_ids, offsets)` of raw text, split by the tokenizer's own pre-tokenizer: int32 (n,), (n,), (n, 2) in characters."""
+        try:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+        except TypeError:
+            raise UserError(f"{_not_text([text])} is not text; give a string of valid Unicode") from None
+        offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
+        return np.asarray(encoding.ids, np.int32), np.asarray(encoding.word_ids, np.int32), offsets
+
+    def wrap(self, ids: np.ndarray) -> np.ndarray:
+        """[CLS] ids [SEP], int32 (n + num_special,)."""
+        return np.concatenate([np.asarray(self._prefix, np.int32), ids, np.asarray(self._suffix, np.int32)])
+
+    @property
+    def num_prefix(self) -> int:
+        """How many special tokens stand before the text."""
+        return len(self._prefix)
+
+    def _unknown_id(self) -> int:
+        for token in ("[UNK]", "<unk>"):
+            found = self.backend.token_to_id(token)
+            if found is not None:
+                return int(found)
+        raise UserError("the tokenizer has no unknown token ([UNK] or <unk>); use the tokenizer files that belong to the checkpoint")
+
+
+def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> SubwordTokenizer:
+    """Reads `tokenizer.json` with `tokenizers`, anything else through transformers. Raises UserError.
+
+    `vocab_size` and `max_length` are the model's: a tokenizer with more pieces than embeddings is refused.
+    """
+    file = directory / "tokenizer.json"
+    if file.is_file() and file.stat().st_size > SIZE_CAP:
+        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {SIZE_CAP} are read; is it the right file?")
+    backend = _from_json(file) if file.is_file() else _from_transformers(directory)
+    if backend.get_vocab_size(with_added_tokens=True) > vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has {backend.get_vocab_size(with_added_tokens=True)} pieces but the model {vocab_size} embeddings;"
+            " use the tokenizer files that belong to the checkpoint"
+        )
+    try:
+        tokenizer = SubwordTokenizer(backend, max_length=max_length)
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from None
+    if tokenizer.num_special == 0:
+        raise UserError(f"{directory}: the tokenizer adds no [CLS] and [SEP]; use the tokenizer files that belong to the checkpoint")
+    return tokenizer
+
+
+def _from_json(file: Path) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the Rust side raises the bare class
+        raise UserError(f"{file}: not a tokenizer ({error}); fetch it again") from None
+
+
+def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
+    if not any((directory / name).is_file() for name in FILES) and not list(directory.glob("*.model")):
+        raise UserError(f"{directory} holds no tokenizer files ({', '.join(FILES)}); copy those of the checkpoint there")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
+    except Exception as error:  # transformers raises whatever its many readers raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason}); copy the checkpoint's tokenizer.json there") from None
+
+
+def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:
+    """Writes tokenizer.json, and beside it the small files of `source` that transformers reads it with."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer.backend.save(str(directory / "tokenizer.json"))
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (source / name).is_file():
+            (directory / name).write_bytes((source / name).read_bytes())
+
+
+def windows(word_ids: np.ndarray, *, capacity: int) -> list[tuple[int, int]]:
+    """Overlapping ranges `[start, end)` that cover all pieces, each at most `capacity` long and, where a word fits at all, cut between words.
+
+    word_ids: (n,) the word of each piece, non-decreasing. A range starts so that about a quarter of the one before stands in it again.
+    """
+    n = len(word_ids)
+    if n <= capacity:
+        return [(0, n)]
+    starts_word = np.flatnonzero(np.r_[True, word_ids[1:] != word_ids[:-1]])
+    ranges = []
+    start = 0
+    while True:
+        end = min(start + capacity, n)
+        if end < n:
+            cut = starts_word[np.searchsorted(starts_word, end, side="right") - 1]  # the last word start that is not beyond the end
+            end = int(cut) if cut > start else end
+        ranges.append((start, end))
+        if end == n:
+            return ranges
+        # the first word start in the last quarter; a word longer than that is cut in the middle and goes on at `end`
+        next_start = starts_word[np.searchsorted(starts_word, end - (end - start) // 4)] if starts_word[-1] >= end - (end - start) // 4 else end
+        start = int(next_start) if start < next_start <= end else end
+
+
+def best_window(word_ids: np.ndarray, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+    """For each word, the window in which its first piece has the most context: the number of pieces to the nearer cut, (num_words,) int32.
+
+    The ends of the text are no cuts. Ties go to the earlier window. Words are 0 .. word_ids.max().
+    """
+    first_piece = np.searchsorted(word_ids, np.arange(word_ids[-1] + 1 if len(word_ids) else 0))
+    context = np.full((len(ranges), len(first_piece)), -1, np.int64)
+    for number, (start, end) in enumerate(ranges):
+        inside = (first_piece >= start) & (first_piece < end)
+        left = np.where(start == 0, len(word_ids), first_piece - start)
+        right = np.where(end == len(word_ids), len(word_ids), end - 1 - first_piece)
+        context[number] = np.where(inside, np.minimum(left, right), -1)
+    return context.argmax(0).astype(np.int32)
+
+
+def _not_text(words: Sequence[object]) -> str:
+    """The first of `words` that is no text, for a message."""
+    for word in words:
+        if not isinstance(word, str):
+            return repr(word)
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            return ascii(word)
+    return repr(list(words))[:80]

@@ -1,0 +1,295 @@
+"""Token classification: one label a word. Entities in any chunk scheme, or plain tags such as parts of speech."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxft.data import tags as schemes
+from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.source import open_source
+from flaxft.data.tokenize import best_window, windows
+from flaxft.errors import UserError, nearest
+from flaxft.metrics.entities import entity_scores, report
+from flaxft.models.base import Checkpoint, Encoder
+from flaxft.ops.losses import cross_entropy
+from flaxft.tasks.base import Predictions, Terms
+
+WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
+LABELS = ("ner_tags", "tags", "labels")  # the same for tags; in a column file the last column
+PLAIN_METRICS = ("accuracy", "-loss")
+
+
+@dataclasses.dataclass
+class TokenClassification:
+    """NER, POS tagging, chunking: records are words with a tag each, from a column file, JSONL, CSV, Parquet or the hub."""
+
+    kind: ClassVar[str] = "token"
+
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    format: str | None = None  # columns, jsonl, csv, tsv or parquet; None goes by the suffix
+    comment: str = ""  # lines of a column file that begin with it and stand before a sentence are skipped
+    text_columns: tuple[str, ...] = ()  # the column of the words: a name, or a number in a column file
+    label_column: str = ""  # the column of the tags; a number in a column file, -1 is the last
+    labels: tuple[str, ...] = ()  # empty: those of the fine-tuned model, or else those found in the train split
+    scheme: str | None = None  # IOB1, IOB2, IOBES, BMES, BILOU or plain; None looks at the train split
+    label_all_tokens: bool = False  # label every subword (B- continues as I-), not only a word's first
+    main_metric: str = "entity_f1"  # or strict_entity_f1, accuracy, -loss
+
+    def splits(self) -> dict[str, str]:
+        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+
+    def records(self, split: str, *, max_examples: int | None = None) -> Source:
+        return open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
+
+    def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> TokenClassification:
+        """Fills in labels and scheme. Raises UserError for tags that the scheme does not know."""
+        if self.scheme is not None and self.scheme not in (*schemes.LETTERS, schemes.PLAIN):
+            allowed = [*schemes.LETTERS, schemes.PLAIN]
+            raise UserError(f"task.scheme is {self.scheme!r}, allowed are {allowed}{nearest(self.scheme, allowed)}")
+        model_labels = checkpoint.labels if checkpoint.kind == self.kind else None
+        if "train" not in self.splits():
+            labels = self.labels or model_labels
+            if not labels:
+                raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
+            return self._with(tuple(map(str, labels)), self.scheme or _scheme_of_labels(labels))
+        source = self.records("train", max_examples=max_examples)
+        sentences = [self._tags(record, source.where(i)) for i, record in enumerate(source)]
+        scheme = self.scheme or schemes.detect(sentences, where=source.where)
+        for i, tags in enumerate(sentences):
+            schemes.check(tags, scheme, source.where(i))
+        num_malformed = 0 if scheme == schemes.PLAIN else sum(schemes.count_malformed(tags, scheme) for tags in sentences)
+        if num_malformed:
+            logging.getLogger("flaxft").warning(
+                "%s: %d tags are out of place in %s (an I- that continues nothing); read as conlleval reads them", source.name, num_malformed, scheme
+            )
+        found = _label_set(sentences, scheme)
+        if self.labels:
+            return self._with(tuple(map(str, self.labels)), scheme)
+        if model_labels and set(found) <= set(model_labels):
+            return self._with(model_labels, scheme)
+        if model_labels:
+            logging.getLogger("flaxft").warning(
+                "%s: its labels lack %s of the train split; the head is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))
+            )
+        return self._with(found, scheme)
+
+    def spec(self) -> dict[str, Field]:
+        return {"labels": Field("T", (), "int32", IGNORE)}
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
+        """One feature a window. A word's label stands on its first piece, in the window that gives it the most context, and nowhere else."""
+        pieces, word_ids, spans = self._pieces(record, tokenizer)
+        labels = self._label_ids(record, num_words=len(spans))
+        ranges = windows(word_ids, capacity=max_length - tokenizer.num_special)
+        owner = best_window(word_ids, ranges)
+        is_first = np.r_[True, word_ids[1:] != word_ids[:-1]][: len(word_ids)]
+        before = int(np.flatnonzero(tokenizer.wrap(np.full(1, -1, np.int32)) == -1)[0])  # special tokens before the text
+        result = []
+        for number, (start, end) in enumerate(ranges):
+            ids = tokenizer.wrap(pieces[start:end])
+            owned = np.full(len(ids), -1, np.int32)
+            target = np.full(len(ids), IGNORE, np.int32)
+            words = word_ids[start:end]
+            mine = owner[words] == number
+            owned[before : before + end - start] = np.where(is_first[start:end] & mine, words, -1)
+            if labels is not None:
+                on_piece = np.where(is_first[start:end], labels[words, 0], labels[words, 1])
+                target[before : before + end - start] = np.where(mine, on_piece, IGNORE)
+            result.append(Features({"input_ids": ids, "labels": target}, {}, -1, {"owned": owned, "spans": spans}))
+        return result
+
+    def augment(self, features: Features, rng: np.random.Generator) -> Features:
+        return features
+
+    def head(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
+        return encoder.head(self.kind, len(self.labels), rngs=rngs)
+
+    def loss(self, outputs: Float[Array, "R T L"], batch: Batch) -> Terms:
+        return {"token": cross_entropy(outputs, batch["labels"], ignore=IGNORE)}
+
+    def predict(self, outputs: Float[Array, "R T L"], batch: Batch) -> Predictions:
+        probabilities = jax.nn.softmax(outputs.astype(jnp.float32), axis=-1)
+        return {"T": {"label": jnp.argmax(outputs, -1).astype(jnp.int32), "score": probabilities.max(-1)}}
+
+    def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+        """`{"text", "words", "tags", "entities": [{"type", "text", "start", "end", "score"}]}`; offsets in characters, score the mean over an entity's words.
+
+        With plain tags the words themselves stand in "entities"' place: `"tokens": [{"tag", "text", "start", "end", "score"}]`.
+        """
+        spans = features[0].host["spans"]
+        labels, scores = np.zeros(len(spans), np.int32), np.zeros(len(spans), np.float32)
+        for feature, predicted in zip(features, predictions, strict=True):
+            at = np.flatnonzero(feature.host["owned"] >= 0)
+            words = feature.host["owned"][at]
+            labels[words], scores[words] = predicted["label"][at], predicted["score"][at]
+        text = record["text"] if self._is_raw(record) else " ".join(self._words(record))
+        tags = [self.labels[i] for i in labels]
+        result: dict[str, Any] = {"text": text, "words": [text[start:end] for start, end in spans.tolist()], "tags": tags}
+        if self.scheme == schemes.PLAIN:
+            rows = zip(tags, spans.tolist(), scores.tolist(), strict=True)
+            return result | {"tokens": [{"tag": tag, "text": text[s:e], "start": s, "end": e, "score": round(score, 6)} for tag, (s, e), score in rows]}
+        return result | {"entities": _entities(text, schemes.to_iob2(tags, "IOB2"), spans, scores)}
+
+    def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
+        return {}
+
+    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Micro-averaged entity precision, recall and F1 as seqeval counts them (default and strict), the same per type, and accuracy over words."""
+        gold, predicted, lengths = self._flat(decoded, records)
+        result = {"accuracy": float(np.mean(gold == predicted))}
+        if self.scheme == schemes.PLAIN:
+            return result
+        scores = entity_scores(gold, predicted, lengths, self.labels)
+        strict = entity_scores(gold, predicted, lengths, self.labels, mode="strict")["micro avg"]
+        micro = scores["micro avg"]
+        result |= {"entity_precision": micro["precision"], "entity_recall": micro["recall"], "entity_f1": micro["f1-score"]}
+        result |= {"strict_entity_f1": strict["f1-score"], "num_entities": micro["support"]}
+        for name, row in scores.items():
+            if not name.endswith(" avg"):
+                result |= {f"{name}/precision": row["precision"], f"{name}/recall": row["recall"], f"{name}/f1": row["f1-score"]}
+                result[f"{name}/support"] = row["support"]
+        return result
+
+    def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
+        gold, predicted, lengths = self._flat(decoded, records)
+        if self.scheme == schemes.PLAIN:
+            from sklearn.metrics import classification_report
+
+            used = np.union1d(gold, predicted)
+            names = [self.labels[i] for i in used]
+            return str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+        return report(entity_scores(gold, predicted, lengths, self.labels))
+
+    # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _with(self, labels: tuple[str, ...], scheme: str) -> TokenClassification:
+        duplicates = sorted({label for label in labels if labels.count(label) > 1})
+        if duplicates:
+            raise UserError(f"task.labels names {duplicates} more than once; name each label once")
+        main_metric = self.main_metric
+        if scheme == schemes.PLAIN and main_metric not in PLAIN_METRICS:
+            if main_metric != type(self).main_metric:
+                raise UserError(f"task.main_metric is {main_metric!r}, which plain tags do not have; allowed are {list(PLAIN_METRICS)}")
+            main_metric = "accuracy"
+        return dataclasses.replace(self, labels=labels, scheme=scheme, main_metric=main_metric)
+
+    def _column(self, record: Record, asked: str, guesses: Sequence[str], field: str) -> str | None:
+        numbered = sorted((int(name) for name in record if name.isdecimal()), key=int)
+        if asked.lstrip("-").isdecimal() and numbered:
+            asked = str(int(asked) % (len(numbered) if int(asked) < 0 else 1 << 30))
+        if asked and asked not in record:
+            raise UserError(f"no column {asked!r}; found are {sorted(record)}; set task.{field}{nearest(asked, record)}")
+        return asked or next((name for name in guesses if name in record), None)
+
+    def _is_raw(self, record: Record) -> bool:
+        return isinstance(record.get("text"), str) and not self.text_columns and not any(name in record for name in WORDS)
+
+    def _words(self, record: Record) -> Sequence[str]:
+        name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
+        if name is None:
+            raise UserError(f"no column of words among {sorted(record)}; set task.text_columns")
+        words = record[name]
+        if isinstance(words, str) or not isinstance(words, Sequence):
+            raise UserError(f"column {name!r} is {str(words)[:40]!r}, expected a list of words; set task.text_columns")
+        if not words:
+            raise UserError(f"column {name!r} is an empty list of words; remove the record")
+        return words
+
+    def _tags(self, record: Record, where: str = "") -> list[str]:
+        """A record's tags as they stand in the file, numbers turned into `task.labels`."""
+        prefix = f"{where}: " if where else ""
+        last = (str(max(int(name) for name in record if name.isdecimal())),) if "1" in record else ()
+        name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
+        if name is None:
+            raise UserError(f"{prefix}no column of tags among {sorted(record)}; set task.label_column")
+        tags = record[name]
+        if isinstance(tags, str) or not isinstance(tags, Sequence):
+            raise UserError(f"{prefix}column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
+        if len(tags) != len(self._words(record)):
+            raise UserError(f"{prefix}{len(self._words(record))} words but {len(tags)} tags in {name!r}; each word needs one tag")
+        numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool)]
+        if numbers and not self.labels:
+            raise UserError(f"{prefix}tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")
+        if numbers and max(numbers) >= len(self.labels):
+            raise UserError(f"{prefix}tag number {max(numbers)}, but task.labels has {len(self.labels)} names; name them all")
+        named = [self.labels[tag] if isinstance(tag, int) and not isinstance(tag, bool) else tag for tag in tags]
+        wrong = next((tag for tag in named if not isinstance(tag, str)), None)
+        if wrong is not None:
+            raise UserError(f"{prefix}tag {wrong!r} is no text; write tags as strings")
+        return named
+
+    def _gold(self, record: Record) -> list[str]:
+        """A record's tags as the model knows them."""
+        assert self.scheme is not None, "resolve first"
+        tags = self._tags(record)
+        schemes.check(tags, self.scheme, "sentence")
+        return tags if self.scheme == schemes.PLAIN else schemes.to_iob2(tags, self.scheme)
+
+    def _label_ids(self, record: Record, *, num_words: int) -> np.ndarray | None:
+        """(num_words, 2) int32: the label of a word's first piece and of its later ones; None for a record without tags."""
+        if self._is_raw(record) or ("1" not in record and not self.label_column and not any(name in record for name in LABELS)):
+            return None
+        ids = {label: i for i, label in enumerate(self.labels)}
+        tags = self._gold(record)
+        unknown = next((tag for tag in tags if tag not in ids), None)
+        if unknown is not None:
+            raise UserError(f"tag {unknown!r} is not among the labels {list(self.labels)}; mend the file, or name all labels in task.labels")
+        assert len(tags) == num_words, (len(tags), num_words)
+        later = [schemes.continuation(tag) if self.label_all_tokens else None for tag in tags]
+        return np.asarray([[ids[tag], IGNORE if rest is None else ids.get(rest, ids[tag])] for tag, rest in zip(tags, later, strict=True)], np.int32)
+
+    def _pieces(self, record: Record, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids and word ids, (n,) each, and the characters of each word, (num_words, 2), in the text that `decode` returns."""
+        if self._is_raw(record):
+            ids, word_ids, offsets = tokenizer.text(record["text"])
+            if len(ids) == 0:
+                return ids, word_ids, np.zeros((0, 2), np.int32)
+            first = np.flatnonzero(np.r_[True, word_ids[1:] != word_ids[:-1]])
+            last = np.r_[first[1:] - 1, len(ids) - 1]
+            return ids, np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ids)])), np.stack([offsets[first, 0], offsets[last, 1]], 1)
+        words = self._words(record)
+        ids, word_ids = tokenizer.words(words)
+        ends = np.cumsum([len(word) + 1 for word in words]) - 1
+        return ids, word_ids, np.stack([np.r_[0, ends[:-1] + 1], ends], 1).astype(np.int32)
+
+    def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gold and predicted label ids of all words, (num_words,) each, and the words of each record."""
+        ids = {label: i for i, label in enumerate(self.labels)}
+        gold = [ids[tag] for record in records for tag in self._gold(record)]
+        predicted = [ids[tag] for one in decoded for tag in one["tags"]]
+        return np.asarray(gold), np.asarray(predicted), np.asarray([len(one["tags"]) for one in decoded])
+
+
+def _label_set(sentences: Sequence[Sequence[str]], scheme: str) -> tuple[str, ...]:
+    if scheme == schemes.PLAIN:
+        return tuple(sorted({tag for tags in sentences for tag in tags}))
+    types = sorted({tag.partition("-")[2] for tags in sentences for tag in tags if tag != "O"})
+    return ("O", *(f"{letter}-{kind}" for kind in types for letter in "BI"))
+
+
+def _scheme_of_labels(labels: Sequence[str]) -> str:
+    return schemes.detect([[label] for label in labels])
+
+
+def _entities(text: str, tags: Sequence[str], spans: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+    found = []
+    starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
+    for first in starts:
+        last = first
+        while last + 1 < len(tags) and tags[last + 1] == f"I-{tags[first][2:]}":
+            last += 1
+        start, end = int(spans[first, 0]), int(spans[last, 1])
+        score = round(float(scores[first : last + 1].mean()), 6)
+        found.append({"type": tags[first][2:], "text": text[start:end], "start": start, "end": end, "score": score})
+    return found

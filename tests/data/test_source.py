@@ -1,0 +1,276 @@
+"""Files become records, and every file that is not right gets one line that names it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from flaxft.data.source import open_source
+from flaxft.errors import UserError
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+SENTENCES = [{"0": ["Ada", "wrote"], "1": ["B-PER", "O"]}, {"0": ["Hi"], "1": ["O"]}]
+ROWS = [{"text": "NA", "label": "null"}, {"text": "b", "label": "c"}]
+
+# name, content, records
+GOOD = {
+    "tabs": ("a.conll", "Ada\tB-PER\nwrote\tO\n\nHi\tO\n", SENTENCES),
+    "spaces": ("a.bio", "Ada  B-PER\n wrote O \n\nHi O", SENTENCES),
+    "blank lines that hold tabs and spaces": ("a.iob", "\n\t\nAda\tB-PER\nwrote\tO\n \t \n\n\nHi\tO\n\n\n", SENTENCES),
+    "CRLF and BOM": ("a.iob2", codecs.BOM_UTF8 + b"Ada\tB-PER\r\nwrote\tO\r\n\r\nHi\tO\r\n", SENTENCES),
+    "DOCSTART": ("a.txt", "-DOCSTART- -X-\n\nAda B-PER\nwrote O\n\n-DOCSTART-\n\nHi O\n", SENTENCES),
+    "gzip": ("a.conll.gz", gzip.compress(b"Ada\tB-PER\nwrote\tO\n\nHi\tO\n"), SENTENCES),
+    "upper-case suffix": ("a.CONLL", "Ada\tB-PER\nwrote\tO\n\nHi\tO\n", SENTENCES),
+    "unknown suffix, columns": ("a.annotated.gz", gzip.compress(b"Ada\tB-PER\nwrote\tO\n\nHi\tO\n"), SENTENCES),
+    "no suffix, columns": ("train", "-DOCSTART-\n\nAda B-PER\nwrote O\n\nHi O\n", SENTENCES),
+    "four columns": ("a.conll", "U.N. NNP I-NP I-ORG\n", [{"0": ["U.N."], "1": ["NNP"], "2": ["I-NP"], "3": ["I-ORG"]}]),
+    "a trailing tab on each line": ("a.conll", "a\tO\t\nb\tO\t\n", [{"0": ["a", "b"], "1": ["O", "O"]}]),
+    "# is a token": ("a.conll", "#\tO\nb\tO\n", [{"0": ["#", "b"], "1": ["O", "O"]}]),
+    "tokens of odd characters": (
+        "a.conll",
+        "\u200b\tO\n\u00a0\tO\na\u2028b\tO\nc\u0085d\tO\n\ufeff\tO\nx y\tO\n\u00adz O\n",
+        [{"0": ["\u200b", "\u00a0", "a\u2028b", "c\u0085d", "\ufeff", "x y", "\u00adz"], "1": ["O"] * 7}],
+    ),
+    "jsonl": (
+        "a.jsonl",
+        '{"text": "NA", "label": null, "n": [1, 2.5]}\n\n{"text": "\\ud83d\\ude00"}\r\n',
+        [{"text": "NA", "label": None, "n": [1, 2.5]}, {"text": "😀"}],
+    ),
+    "json lines": ("a.json", '{"a": "null"}\n{"a": 1}', [{"a": "null"}, {"a": 1}]),
+    "json array": ("a.json", '\n[\n {"a": 1},\n {"a":\n [2]} ]\n', [{"a": 1}, {"a": [2]}]),
+    "json array in jsonl": ("a.jsonl.gz", gzip.compress(b'[{"a": 1}]'), [{"a": 1}]),
+    "unknown suffix, jsonl": ("a.data", '{"a": 1}\n', [{"a": 1}]),
+    "csv": ("a.csv", "text,label\nNA,null\nb,c\n", ROWS),
+    "csv, CRLF, BOM, quotes": ("a.csv", codecs.BOM_UTF8 + b'text,label\r\n"N""A\r\nx,y",\r\n', [{"text": 'N"A\r\nx,y', "label": ""}]),
+    "csv of one long cell": ("a.csv", "text\n" + "x" * 1_000_000 + "\n", [{"text": "x" * 1_000_000}]),
+    "tsv": ("a.tsv", "text\tlabel\nNA\tnull\n\nb\tc\n", ROWS),
+    "parquet": ("a.parquet", parquet(pa.table({"text": ["NA", "b"], "label": ["null", "c"]})), ROWS),
+    "unknown suffix, parquet": ("a.0000", parquet(pa.table({"x": [1, None]})), [{"x": 1}, {"x": None}]),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_reads(case: str, tmp_path: Path):
+    name, content, records = GOOD[case]
+    path = write(tmp_path, name, content)
+    source = open_source(path, split="train")
+    assert list(source) == records
+    assert len(source) == len(records)
+    assert source[0] == records[0]
+    assert source.name == path
+    assert len(source.fingerprint) == 64
+
+
+# name, content, what the one line says; {} is the path
+BAD = {
+    "0 bytes": ("a.conll", b"", "{}: the file is empty (0 bytes)"),
+    "0 bytes in gzip": ("a.conll.gz", gzip.compress(b""), "{}: the file is empty (0 bytes after gzip)"),
+    "blank lines alone": ("a.conll", "\n\t\n", "{}: no records"),
+    "header alone": ("a.csv", "text,label\n", "{}: no records; expected at least one row below the header"),
+    "empty array": ("a.json", "[]", "{}: no records"),
+    "no rows": ("a.parquet", parquet(pa.table({"a": pa.array([], pa.string())})), "{}: no records"),
+    "Latin-1": ("a.conll", "a\tO\nM\u00fcnchen\tB-LOC\n".encode("latin-1"), "{}:2: byte 0xfc is not UTF-8"),
+    "Latin-1 behind a BOM": ("a.csv", codecs.BOM_UTF8 + b"text\n\nb\xfc\n", "{}:3: byte 0xfc is not UTF-8"),
+    "UTF-16": ("a.jsonl", '{"a": 1}\n'.encode("utf-16"), "{}:1: the text is UTF-16; save it as UTF-8"),
+    "UTF-16 without BOM": ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), "{}:1: a NUL byte"),
+    "NUL": ("a.conll", "a\tO\n\nb\0\tO\n", "{}:3: a NUL byte"),
+    "lone CR": ("a.conll", "a\tO\rb\tO\r", "{}:1: the line ends are lone CR"),
+    "truncated gzip": ("a.conll.gz", gzip.compress(b"a\tO\n" * 100)[:-9], "{}: the gzip data is cut off or corrupt"),
+    "corrupt gzip": ("a.conll.gz", b"\x1f\x8b\x08\x00" + b"\xff" * 40, "{}: the gzip data is cut off or corrupt"),
+    "wrong checksum": ("a.csv.gz", gzip.compress(b"a\nb\n")[:-8] + bytes(8), "{}: the gzip data is cut off or corrupt"),
+    "no gzip": ("a.conll.gz", "a\tO\n", "{}: ends in .gz but holds no gzip data"),
+    "unknown suffix, text": (
+        "a.data",
+        "A line of text.\nAnd another here.\n",
+        "{}: cannot tell the format from the suffix or the content; set format",
+    ),
+    "unknown suffix, blank": ("a.data", "\n", "{}: cannot tell the format"),
+    "one column": ("a.conll", "a\n", "{}:1: found 1 column(s) in 'a', expected 2"),
+    "fewer columns": ("a.conll", "a\tO\n\nb\tO\nc\n", "{}:4: found 1 column(s) in 'c', expected 2"),
+    "an empty label": ("a.conll", "a\tO\nb\t\n", "{}:2: found 1 column(s)"),
+    "more columns": ("a.txt", "a O\nNew York B-LOC\n", "{}:2: found 3 column(s) in 'New York B-LOC', expected 2"),
+    "NBSP does not separate": ("a.conll", "a\u00a0O\n", "{}:1: found 1 column(s)"),
+    "bad JSON": ("a.jsonl", '{"a": 1}\n\n{"a": }\n', "{}:3: bad JSON: Expecting value"),
+    "cut JSON": ("a.jsonl", '{"a": 1}\n{"a": "x', "{}:2: bad JSON: Unterminated string"),
+    "text behind JSON": ("a.jsonl", '{"a": 1} {"a": 2}\n', "{}:1: more text behind the JSON object"),
+    "no object": ("a.jsonl", '{"a": 1}\n"a"\n', "{}:2: found a JSON str, expected an object"),
+    "duplicate key": ("a.jsonl", '{"a": 1}\n{"b": {"a": 1, "a": 2}}\n', "{}:2: bad JSON: the key 'a' stands twice in one object"),
+    "NaN": ("a.jsonl", '{"a": 1}\n{"a": NaN}\n', "{}:2: bad JSON: NaN is no JSON number"),
+    "Infinity": ("a.jsonl", '{"a": -Infinity}\n', "{}:1: bad JSON: -Infinity is no JSON number"),
+    "1e999": ("a.jsonl", '{"a": 1e999}\n', "{}:1: bad JSON: 1e999 is beyond the range of a float"),
+    "half a surrogate pair": ("a.jsonl", '{"a": "\\ud800"}\n', "{}:1: bad JSON: 'utf-8' codec can't encode character"),
+    "depth bomb": ("a.jsonl", '{"a": ' + "[" * 100_000 + "\n", "{}:1: bad JSON: maximum recursion depth"),
+    "trailing comma in an array": ("a.json", '[\n{"a": 1},\n]\n', "{}:3: bad JSON: Expecting value"),
+    "trailing comma in an object": ("a.json", '{"a": 1,}\n', "{}:1: bad JSON: Expecting property name"),
+    "cut array": ("a.json", '[\n{"a": 1}\n', "{}:3: expected ',' or ']' behind an object"),
+    "NaN in an array": ("a.json", '[\n{"a": 1},\n{"a": NaN}]', "{}:3: bad JSON: NaN is no JSON number"),
+    "bad JSON in an array": ("a.json", '[\n{"a": 1},\n{"a":\n x}]', "{}:4: bad JSON: Expecting value"),
+    "array of strings": ("a.json", '["a"]', "{}:1: found a JSON str, expected an object"),
+    "text behind an array": ("a.json", '[{"a": 1}]\n[{"a": 1}]', "{}:2: more text behind the JSON array"),
+    "ragged csv": ("a.csv", 'a,b\n"x\ny",1\nx,y,1\n', "{}:4: found 3 cell(s), expected 2 as in the header"),
+    "unterminated quote": ("a.csv", 'a,b\nx,1\n"y,1\nz,1\n', "{}:3: unexpected end of data"),
+    "text behind a quote": ("a.tsv", 'a\tb\n"x"y\t1\n', "{}:2: '\t' expected after '\"'"),
+    "duplicate header": ("a.csv", "a,b,a\n1,2,3\n", "{}:1: the column name(s) 'a' stand more than once"),
+    "no Parquet": ("a.parquet", b"PAR1 and then nothing", "{}: not a whole Parquet file"),
+    "cut Parquet": ("a.parquet", parquet(pa.table({"a": [1, 2]}))[:-20], "{}: not a whole Parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refuses(case: str, tmp_path: Path):
+    name, content, message = BAD[case]
+    path = write(tmp_path, name, content)
+    refused(message.format(path), path)
+
+
+def refused(message: str, path: str, **arguments) -> None:
+    with pytest.raises(UserError) as caught:
+        open_source(path, split="train", **arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).startswith(str(UserError(message)))
+
+
+def test_refuses_paths(tmp_path: Path):
+    path = write(tmp_path, "train.conll", "a\tO\n")
+    refused(f"{tmp_path}/trian.conll: no such file; correct the path; did you mean 'train.conll'?", f"{tmp_path}/trian.conll")
+    refused(f"{tmp_path}/none/a.conll: no such file, nor is there a folder '{tmp_path}/none'", f"{tmp_path}/none/a.conll")
+    refused(f"{tmp_path}: is a directory", str(tmp_path))
+    refused(f"{path}/a.conll: ", f"{path}/a.conll")
+    refused("a\0b: cannot be read", "a\0b")
+
+
+def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)  # root may read everything
+    refused("a.conll: may not be read", "a.conll")
+
+
+def test_refuses_arguments(tmp_path: Path):
+    path = write(tmp_path, "a.csv", "a\nb\n")
+    refused("format='cvs' is unknown; use one of columns, jsonl, csv, tsv, parquet; did you mean 'csv'?", path, format="cvs")
+    refused("max_examples=0: give at least 1", path, max_examples=0)
+    refused(f"{path}: comment='#' is for column files, but this one is read as csv", path, comment="#")
+    refused("hub:a/b: format and comment are for files", "hub:a/b", format="csv")
+
+
+def test_format_wins_over_the_suffix_and_comments_stand_before_sentences(tmp_path: Path):
+    path = write(tmp_path, "NER-de-dev.tsv", "# source one\n1\tBonn\tB-LOC\n#\tist\tO\n\n#\tsource\t2\n1\tHi\tO\n")
+    source = open_source(path, split="dev", format="columns", comment="#")
+    assert list(source) == [{"0": ["1", "#"], "1": ["Bonn", "ist"], "2": ["B-LOC", "O"]}, {"0": ["1"], "1": ["Hi"], "2": ["O"]}]
+    assert source.where(1) == f"{path}:6"
+
+
+def test_where_names_the_first_line(tmp_path: Path):
+    columns = open_source(write(tmp_path, "a.conll", "-DOCSTART-\n\na O\nb O\n\n\nc O\n"), split="train")
+    assert [columns.where(i) for i in range(2)] == [f"{tmp_path}/a.conll:{line}" for line in (3, 7)]
+    table = open_source(write(tmp_path, "a.csv", 'x\n\n"1\n2"\n3\n'), split="train")
+    assert [table.where(i) for i in range(2)] == [f"{tmp_path}/a.csv:{line}" for line in (3, 5)]
+    array = open_source(write(tmp_path, "a.json", '[{"a": 1},\n\n{"a":\n2}, {"a": 3}]'), split="train")
+    assert [array.where(i) for i in range(3)] == [f"{tmp_path}/a.json:{line}" for line in (1, 3, 4)]
+    lines = open_source(write(tmp_path, "a.jsonl", '\n{"a": 1}\n\n{"a": 2}\n'), split="train")
+    assert [lines.where(i) for i in range(2)] == [f"{tmp_path}/a.jsonl:{line}" for line in (2, 4)]
+    rows = open_source(write(tmp_path, "a.parquet", parquet(pa.table({"a": [1, 2]}))), split="train")
+    assert rows.where(1) == f"{tmp_path}/a.parquet: row 1"
+
+
+def test_max_examples_reads_no_further(tmp_path: Path):
+    path = write(tmp_path, "a.jsonl", '{"a": 1}\n{"a": 2}\nbroken\n')
+    assert list(open_source(path, split="train", max_examples=2)) == [{"a": 1}, {"a": 2}]
+    refused(f"{path}:3: bad JSON", path, max_examples=3)
+
+
+def test_fingerprint_depends_on_content_and_arguments_alone(tmp_path: Path):
+    path = write(tmp_path, "a.conll", "a\tO\n\nb\tO\n")
+    read = [
+        open_source(path, split="train"),
+        open_source(path, split="train", max_examples=1),
+        open_source(path, split="train", comment="#"),
+        open_source(write(tmp_path, "b.conll", "a\tO\n\nc\tO\n"), split="train"),
+    ]
+    assert len({source.fingerprint for source in read}) == 4
+    again = open_source(write(tmp_path, "c.txt", "a\tO\n\nb\tO\n"), split="validation")
+    assert again.fingerprint == read[0].fingerprint
+    code = "import sys; from flaxft.data.source import open_source; print(open_source(sys.argv[1], split='train').fingerprint)"
+    other = subprocess.run([sys.executable, "-c", code, path], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == read[0].fingerprint
+
+
+def test_files_need_no_heavy_library(tmp_path: Path):
+    path = write(tmp_path, "a.conll", "a\tO\n")
+    code = """
+import sys
+from flaxft.data.source import open_source
+open_source(sys.argv[1], split="train")
+assert not {"datasets", "pyarrow", "huggingface_hub"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, path], cwd=Path(__file__).parents[2], check=True)
+
+
+# Any text but half surrogates, NUL, and what separates: TAB and line ends.
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\r\n"), min_size=1)
+TOKEN = CELL.filter(lambda token: not token.startswith("-DOCSTART-"))
+LABEL = CELL.filter(lambda label: label.strip(" "))  # a blank last cell is a missing one
+SENTENCE = st.lists(st.tuples(TOKEN, LABEL), min_size=1)
+
+
+@given(sentences=st.lists(SENTENCE, min_size=1))
+@example(sentences=[[("\u2028", "O"), (" ", "O"), ("\ufeff", "\u0085")], [("#", "\u00a0"), ("\x1c", "O")]])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_column_files_come_back_as_they_were(sentences: list[list[tuple[str, str]]], tmp_path: Path):
+    text = "\n".join("".join(f"{token}\t{label}\n" for token, label in sentence) for sentence in sentences)
+    path = write(tmp_path, "a.conll", codecs.BOM_UTF8 + text.encode())  # the first token may begin with U+FEFF itself
+    records = [{"0": [token for token, _ in sentence], "1": [label for _, label in sentence]} for sentence in sentences]
+    assert list(open_source(path, split="train")) == records
+
+
+@given(rows=st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), CELL), min_size=1))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_csv_and_jsonl_come_back_as_they_were(rows: list[tuple[str, str]], tmp_path: Path):
+    records = [{"text": text, "label": label} for text, label in rows]
+    table, lines = tmp_path / "a.csv", tmp_path / "a.jsonl"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["text", "label"], quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(records)
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert list(open_source(str(table), split="train")) == records
+    assert list(open_source(str(lines), split="train")) == records
+
+
+@pytest.mark.skipif(not (REAL / "wnut17").is_dir(), reason="needs the real data in ../shared/data/wnut17")
+@pytest.mark.parametrize(
+    ("name", "num_sentences", "num_tokens"),
+    [("wnut17train.conll.gz", 3394, 62730), ("emerging.dev.conll.gz", 1009, 15733), ("emerging.test.annotated.gz", 1287, 23394)],
+)
+def test_wnut17(name: str, num_sentences: int, num_tokens: int):
+    source = open_source(str(REAL / "wnut17" / name), split="train")
+    assert len(source) == num_sentences
+    assert sum(len(record["0"]) for record in source) == num_tokens
+    assert {label[:2] for record in source for label in record["1"]} == {"O", "B-", "I-"}

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import classification_report
+from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import IOB2
+from seqeval.scheme import Entities as SeqevalEntities
+
+from flaxft.metrics.entities import entities, entity_scores, report
+
+FAST = settings(max_examples=100, deadline=None, derandomize=True)
+LABELS = ["O", *(f"{letter}-{kind}" for kind in ("PER", "LOC", "creative-work", "a") for letter in "BI")]
+IOBES = ["O", *(f"{letter}-{kind}" for kind in ("PER", "creative-work") for letter in "BIES")]
+SHUFFLED = sorted(LABELS, reverse=True)  # I- before B-, types not in alphabetical order
+ODD_STRICT = [*LABELS, "B", "I", "B-", "O-PER", "B--x-", "I-x-", "I-x"]
+ODD_DEFAULT = [*ODD_STRICT, "E-PER", "S-PER", "E", "U-PER", "L-PER", "X", ".", ".-PER", "NN", "-PER"]
+
+
+@st.composite
+def tagged(draw, labels):
+    """`(gold, predicted, lengths)`: runs of one type, well formed or not, predictions that often agree; empty sentences; all O."""
+    label = st.integers(0, len(labels) - 1)
+    # A B-, then I- of its type, is drawn as one piece: chance alone seldom spells an entity of three tokens.
+    chunks = [[labels.index(f"B-{k}")] + [labels.index(f"I-{k}")] * n for k in ("PER", "creative-work") for n in range(3)]
+    sentence = st.lists(st.one_of(st.just([0]), st.sampled_from(chunks), label.map(lambda i: [i])), max_size=5).map(lambda parts: sum(parts, []))
+    gold = draw(st.lists(sentence, min_size=1, max_size=5))
+    predicted = [[draw(label) if draw(st.integers(0, 3)) == 0 else i for i in ids] for ids in gold]
+    if draw(st.integers(0, 4)) == 0:
+        gold = [[0] * len(ids) for ids in gold]
+    return gold, predicted, np.array([len(ids) for ids in gold])
+
+
+def flat(sentences):
+    return np.array(sum(sentences, []), np.int32)
+
+
+def names(sentences, labels):
+    return [[labels[i] for i in ids] for ids in sentences]
+
+
+def seqeval_report(gold, predicted, mode, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # labels of no scheme, means of nothing
+        return classification_report(gold, predicted, zero_division=0, **({"mode": "strict", "scheme": IOB2} if mode == "strict" else {}), **options)
+
+
+def assert_equal_to_seqeval(case, labels, mode):
+    gold, predicted, lengths = case
+    ours = entity_scores(flat(gold), flat(predicted), lengths, labels, mode=mode)
+    theirs = seqeval_report(names(gold, labels), names(predicted, labels), mode, output_dict=True)
+    assert list(ours) == list(theirs)
+    for row, figures in theirs.items():
+        assert list(ours[row]) == list(figures)
+        for key, value in figures.items():
+            assert type(ours[row][key]) is (int if key == "support" else float)
+            expected = 0.0 if row == "macro avg" and len(theirs) == 3 else value  # no entity at all: NaN there
+            assert abs(ours[row][key] - expected) <= 1e-12, (row, key)
+    json.dumps(ours, allow_nan=False)
+    if len(theirs) > 3:
+        assert report(ours) == seqeval_report(names(gold, labels), names(predicted, labels), mode, digits=4)
+
+
+def assert_same_entities(case, labels, mode):
+    gold, _, lengths = case
+    found = entities(flat(gold), lengths, labels, mode=mode)
+    assert found.types == sorted(set(found.types))
+    ours = [(int(s), found.types[t], int(b), int(e)) for s, b, e, t in zip(found.sentence, found.start, found.end, found.type, strict=True)]
+    if mode == "strict":
+        assert ours == [entity.to_tuple() for sentence in SeqevalEntities(names(gold, labels), IOB2).entities for entity in sentence]
+    else:
+        offset = np.cumsum(lengths + 1) - (lengths + 1)  # seqeval counts through all sentences, with an O behind each
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert [(t, b + offset[s], e - 1 + offset[s]) for s, t, b, e in ours] == get_entities(names(gold, labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "mode"),
+    [(LABELS, "default"), (SHUFFLED, "strict"), (IOBES, "default"), (ODD_DEFAULT, "default"), (ODD_STRICT, "strict")],
+    ids=["iob2-default", "iob2-strict", "iobes-default", "odd-default", "odd-strict"],
+)
+def test_equal_to_seqeval(labels, mode):
+    @FAST
+    @given(tagged(labels))
+    def run(case):
+        assert_same_entities(case, labels, mode)
+        assert_equal_to_seqeval(case, labels, mode)
+
+    run()
+
+
+def test_modes_differ_on_an_i_that_starts():
+    ids = np.array([0, 2, 2, 0], np.int32)  # O I-PER I-PER O
+    found = entities(ids, np.array([4]), LABELS, mode="default")
+    assert (found.sentence, found.start, found.end, found.types[found.type[0]]) == ([0], [1], [3], "PER")
+    assert entities(ids, np.array([4]), LABELS, mode="strict").start.size == 0
+
+
+def test_no_sentence_and_no_entity():
+    nothing = {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "support": 0}
+    for lengths in ([], [0], [0, 3, 0]):
+        ids = np.zeros(sum(lengths), np.int32)
+        scores = entity_scores(ids, ids, np.array(lengths, np.int32), LABELS, mode="strict")
+        assert scores == {"micro avg": nothing, "macro avg": nothing, "weighted avg": nothing}
+        assert report(scores).splitlines()[3] == "   micro avg     0.0000    0.0000    0.0000         0"
+
+
+def test_an_entity_ends_with_its_sentence():
+    ids = np.array([1, 2, 2, 2], np.int32)  # B-PER I-PER | I-PER I-PER
+    assert entities(ids, np.array([2, 0, 2]), LABELS, mode="default").sentence.tolist() == [0, 2]
+    assert entities(ids, np.array([2, 0, 2]), LABELS, mode="strict").sentence.tolist() == [0]
+
+
+def test_an_ignored_token_is_a_mistake():
+    with pytest.raises(AssertionError, match="-100"):
+        entities(np.array([0, -100]), np.array([2]), LABELS)
