@@ -1,0 +1,26 @@
+"""flaxft fine-tunes BERT-family encoders in JAX: `python -m flaxft.main --config=configs/ner.py`.
+
+From Python: `flaxft.run(cfg, workdir)` trains, `flaxft.load(workdir).predict([...])` applies the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flaxft import runtime as runtime
+
+__version__ = "0.1.0"
+
+
+def run(cfg: Any, workdir: str) -> dict[str, Any]:
+    """Trains `cfg` in `workdir` and returns what results.json holds; see `flaxft.train.loop.run`."""
+    from flaxft.train.loop import run as run_loop
+
+    return run_loop(cfg, workdir)
+
+
+def load(workdir: str, **options: Any) -> Any:
+    """The `Predictor` of a finished run; see `flaxft.predict.load`."""
+    from flaxft.predict import load as load_predictor
+
+    return load_predictor(workdir, **options)

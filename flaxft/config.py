@@ -1,0 +1,199 @@
+"""The config of a run: sections, checks that span them, to and from JSON. Each section's dataclass lives with its owner."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flaxft.checkpoint import Checkpointing
+from flaxft.data.pipeline import Data
+from flaxft.errors import UserError, nearest
+from flaxft.log import Log
+from flaxft.models.base import ModelSource
+from flaxft.optim import Optim
+from flaxft.sharding import Mesh
+from flaxft.tasks.base import Task
+
+PLUG_INS = ("tasks", "models", "peft", "methods")  # the packages that a saved "type" may name
+# May differ on resume: they change how a run is computed, not what.
+OPERATIONAL = ("mesh", "log", "checkpoint", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision")
+
+
+@dataclasses.dataclass
+class Eval:
+    """One split, scored during training. The first in `Config.evals` picks the best checkpoint."""
+
+    every: int = 0  # steps; 0 is the end of each epoch
+    patience: int = 0  # stop after so many evaluations without a better one; 0 never stops
+
+
+@dataclasses.dataclass
+class Config:
+    """Everything that a run depends on."""
+
+    task: Task
+    model: ModelSource
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    data: Data = dataclasses.field(default_factory=Data)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
+    log: Log = dataclasses.field(default_factory=Log)
+    evals: dict[str, Eval] = dataclasses.field(default_factory=lambda: {"validation": Eval()})
+    num_epochs: float = 3.0
+    num_steps: int | None = None  # wins over num_epochs; 0 trains nothing and evaluates the model as it is
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises UserError for a value of the wrong type or one that cannot be meant."""
+        check_types(self, "")
+        for section in (self.optim, self.data, self.checkpoint, self.log):
+            section.check()
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
+        if not 0 < self.num_epochs < math.inf:
+            raise UserError(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
+        if self.num_steps is not None and self.num_steps < 0:
+            raise UserError(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")
+        for name, one in self.evals.items():
+            if one.every < 0 or one.patience < 0:
+                raise UserError(f"evals.{name} is {one}, expected numbers that are not negative")
+
+
+def check_types(value: Any, path: str) -> None:
+    """Compares each field of a dataclass, and of those inside it, with its annotation. Raises UserError that lists all that differ."""
+    wrong = _wrong_types(value, path)
+    if wrong:
+        raise UserError("; ".join(wrong))
+
+
+def _wrong_types(value: Any, path: str) -> list[str]:
+    hints = typing.get_type_hints(type(value))
+    wrong = []
+    for field in dataclasses.fields(value):
+        found, name = getattr(value, field.name), f"{path}{field.name}"
+        if dataclasses.is_dataclass(found):
+            wrong += _wrong_types(found, f"{name}.")
+        elif isinstance(found, dict):
+            wrong += [problem for key, one in found.items() if dataclasses.is_dataclass(one) for problem in _wrong_types(one, f"{name}.{key}.")]
+        elif not _is(found, hints[field.name]):
+            wrong.append(f"{name} is {found!r}, expected {_name(hints[field.name])}")
+    return wrong
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_is(value, one) for one in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    kind = typing.get_origin(hint) or hint
+    if getattr(kind, "_is_protocol", False):
+        return False  # a plug-in is a dataclass
+    return isinstance(value, kind)
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)) if not isinstance(hint, types.UnionType) else str(hint)
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses become objects with their "type"; tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"type": name} | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(one) for one in value]
+    return value
+
+
+def from_json(value: Any, where: str, *, own: Sequence[type] = ()) -> Any:
+    """The inverse. A "type" names a section, a class of flaxft's plug-in packages, or one of `own`; nothing else is imported. Raises UserError."""
+    if isinstance(value, dict) and "type" in value:
+        cls = _class(value["type"], where, own)
+        names = {field.name for field in dataclasses.fields(cls)}
+        given = {key: from_json(one, where, own=own) for key, one in value.items() if key != "type"}
+        unknown = sorted(set(given) - names)
+        if unknown:
+            raise UserError(f"{where}: {cls.__name__} has no field {unknown[0]!r}{nearest(unknown[0], names)}; was it written by another flaxft?")
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise UserError(f"{where}: {cls.__name__} cannot be built ({error})") from None
+    if isinstance(value, dict):
+        return {key: from_json(one, where, own=own) for key, one in value.items()}
+    if isinstance(value, list):
+        return tuple(from_json(one, where, own=own) for one in value)
+    return value
+
+
+def _class(name: Any, where: str, own: Sequence[type]) -> Any:
+    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in (Config, Eval, Optim, Data, Mesh, Checkpointing, Log, *own)}
+    if name in known:
+        return known[name]
+    package = Path(__file__).parent
+    module, _, attribute = str(name).rpartition(".")
+    allowed = {f"flaxft.{folder}.{file.stem}" for folder in PLUG_INS for file in (package / folder).glob("*.py")}
+    if module not in allowed:
+        raise UserError(f"{where}: type {name!r} is no part of flaxft; pass your own class with load(..., types=[...])")
+    cls = getattr(importlib.import_module(module), attribute, None)
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"{where}: {module} has no class {attribute!r}; was it written by another flaxft?")
+    return cls
+
+
+def save(file: Path, cfg: Config, facts: Mapping[str, Any]) -> None:
+    """config.json: the resolved config, and the fingerprints of what its paths held."""
+    write_json(file, {"config": to_json(cfg), "facts": dict(facts)})
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Whole or not at all."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any]]:
+    """`(config, facts)` of a saved run. Raises UserError."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        saved, facts = content["config"], dict(content["facts"])
+    except FileNotFoundError:
+        raise UserError(f"{file.parent} holds no run (no {file.name}); train first, or give another --workdir") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({error}); restore it, or start a new workdir") from None
+    cfg = from_json(saved, str(file), own=own)
+    if not isinstance(cfg, Config):
+        raise UserError(f"{file}: holds no Config; restore it, or start a new workdir")
+    return cfg, facts
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`"optim.learning_rate: 5e-05 -> 0.1"` for each field in which a resumed run would differ. Data and model paths go by fingerprint, not here."""
+    before, after = _flat(to_json(old)), _flat(to_json(new))
+    paths = {f"task.{split}" for split in (*old.task.splits(), *new.task.splits())}
+    ignored = (*OPERATIONAL, *paths)
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(set(before) | set(after))
+        if before.get(name) != after.get(name) and not any(name == one or name.startswith(f"{one}.") for one in ignored)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix.rstrip("."): value}
+    return {name: leaf for key, one in value.items() for name, leaf in _flat(one, f"{prefix}{key}.").items()}

@@ -1,0 +1,182 @@
+"""The table of items: everything that a source was tokenised into, on disk, memory-mapped, keyed by what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from flaxft.data.base import Features, Record, Source, Tokenizer
+from flaxft.errors import UserError
+
+VERSION = 1  # of the layout below and of what `Task.features` may return
+CHUNK = 8192  # features a record batch of the file: bounds the memory that writing takes
+PARTS = ("tokens", "example", "host")
+
+
+class Featurizer(Protocol):
+    """What this file needs of a Task."""
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> Sequence[Features]: ...
+
+
+class Items:
+    """N items, each a run of features; arrays are views of the mapped file."""
+
+    def __init__(self, file: Path):
+        import pyarrow as pa
+
+        self._reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        table = self._reader.read_all()
+        self._metadata = json.loads(table.schema.metadata[b"flaxft"])
+        self.fingerprint: str = self._metadata["fingerprint"]
+        self.lengths = table["length"].to_numpy()  # (num_features,) int32
+        self.records = table["record"].to_numpy()  # (num_features,) int32: the record that each feature comes from
+        self.groups = table["group"].to_numpy()  # (num_features,) int32
+        item = table["item"].to_numpy()
+        self.item_starts = np.flatnonzero(np.r_[True, item[1:] != item[:-1], True])  # (N + 1,): item i is features item_starts[i] to item_starts[i + 1]
+        self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in self._metadata["columns"]}
+        self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table["length"].chunks)])
+
+    def __len__(self) -> int:
+        """Number of items, N."""
+        return len(self.item_starts) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    def feature(self, index: int) -> Features:
+        """Feature `index` of 0 .. len(lengths) - 1."""
+        chunk = int(np.searchsorted(self._chunk_starts, index, side="right") - 1)
+        row = index - self._chunk_starts[chunk]
+        parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+        for name, (dtype, shape) in self._metadata["columns"].items():
+            values, offsets = self._columns[name][chunk]
+            part, key = name.split(".", 1)
+            parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(tuple(shape))
+        return Features(parts["tokens"], parts["example"], int(self.groups[index]), parts["host"])
+
+
+def build_items(
+    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None = None, use_cache: bool = True
+) -> Items:
+    """Tokenises a source, or finds it done. `key` says all that the features depend on beside the source and `max_length`.
+
+    Raises UserError of `Task.features`, with the record's place before it.
+    """
+    name = hashlib.sha256(json.dumps([VERSION, source.fingerprint, key, max_length]).encode()).hexdigest()
+    directory = cache or default_cache() / "items"
+    file = directory / f"{name[:32]}.arrow"
+    if use_cache and file.is_file():
+        return Items(file)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+    except OSError:  # a read-only home: the table lives as long as the process's temporary files
+        directory = Path(tempfile.mkdtemp(prefix="flaxft-"))
+        file = directory / file.name
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+    os.close(handle)
+    try:
+        _write(Path(temporary), _all_features(source, task, tokenizer, max_length))
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return Items(file)
+
+
+def default_cache() -> Path:
+    """`$FLAXFT_CACHE`, else `flaxft` in the user's cache folder."""
+    named = os.environ.get("FLAXFT_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxft"
+
+
+def _all_features(source: Source, task: Featurizer, tokenizer: Tokenizer, max_length: int) -> Iterator[tuple[int, Features]]:
+    for index in range(len(source)):
+        try:
+            features = task.features(source[index], tokenizer, max_length=max_length)
+        except UserError as error:
+            raise UserError(f"{source.where(index)}: {error}") from None
+        yield from ((index, feature) for feature in features)
+
+
+def _write(file: Path, features: Iterator[tuple[int, Features]]) -> None:
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    schema: Any = None
+    writer: Any = None
+    columns: dict[str, tuple[str, list[int]]] = {}
+    item, previous = -1, (-1, -1)
+    rows: list[tuple[int, int, Features]] = []
+    batches: list[Any] = []
+    first: Features | None = None
+
+    def flush() -> None:
+        batches.append(_record_batch(pa, rows, columns, digest))
+        rows.clear()
+
+    for record, feature in features:
+        first = first or feature
+        columns = columns or _columns(feature)
+        item += not (feature.group >= 0 and (record, feature.group) == previous)  # features of one record and group are one item
+        previous = (record, feature.group)
+        rows.append((record, item, feature))
+        if len(rows) == CHUNK:
+            flush()
+    if rows or not batches:
+        flush()
+    # The schema's metadata holds the fingerprint, so it is written when all is known; a table of tokens is small beside the activations of one step.
+    schema = batches[0].schema.with_metadata({"flaxft": json.dumps({"fingerprint": digest.hexdigest(), "columns": columns})})
+    with pa.OSFile(str(file), "wb") as sink:
+        writer = pa.ipc.new_file(sink, schema)
+        for batch in batches:
+            writer.write_batch(batch)
+        writer.close()
+
+
+def _columns(feature: Features) -> dict[str, tuple[str, list[int]]]:
+    """Column name -> (dtype, shape with -1 for the length that varies)."""
+    columns: dict[str, tuple[str, list[int]]] = {}
+    for part in PARTS:
+        arrays: Mapping[str, np.ndarray] = getattr(feature, part)
+        for key, array in arrays.items():
+            shape = list(array.shape) if part == "example" else [-1, *array.shape[1:]]
+            columns[f"{part}.{key}"] = (array.dtype.str, shape)
+    return columns
+
+
+def _record_batch(pa: Any, rows: Sequence[tuple[int, int, Features]], columns: Mapping[str, tuple[str, list[int]]], digest: Any) -> Any:
+    fixed = {
+        "record": np.asarray([record for record, _, _ in rows], np.int32),
+        "item": np.asarray([item for _, item, _ in rows], np.int32),
+        "group": np.asarray([feature.group for _, _, feature in rows], np.int32),
+        "length": np.asarray([len(feature.tokens["input_ids"]) for _, _, feature in rows], np.int32),
+    }
+    arrays = {name: pa.array(values) for name, values in fixed.items()}
+    for name, values in fixed.items():
+        digest.update(name.encode() + values.tobytes())
+    for name in columns:
+        part, key = name.split(".", 1)
+        pieces = [np.ascontiguousarray(getattr(feature, part)[key]).reshape(-1).view(np.uint8) for _, _, feature in rows]
+        values = np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
+        offsets = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
+        arrays[name] = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(values)])
+        if part != "host":  # what the device sees; offsets and word ids follow from the source
+            digest.update(name.encode() + values.tobytes())
+    return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _views(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes and offsets of a large-binary column, as views of the mapped file."""
+    _, offsets, values = chunk.buffers()
+    data = np.frombuffer(values, np.uint8) if values is not None and values.size else np.zeros(0, np.uint8)
+    return data, np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]

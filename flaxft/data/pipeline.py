@@ -1,0 +1,136 @@
+"""Batches: rows of features become arrays. `batch(step)` is a pure function; Grain's threads run ahead of the step that asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+
+
+import numpy as np
+
+from flaxft.data.base import Batch, Features, Field
+from flaxft.data.items import Items
+from flaxft.data.packing import Plan, Rows, items_of_step, round_up, rows_in_order, rows_of_step
+from flaxft.errors import UserError
+
+Augment = Callable[[Features, np.random.Generator], Features]
+
+
+@dataclasses.dataclass
+class Data:
+    """How examples become batches."""
+
+    batch_size: int = 32  # examples per optimizer step, as every published recipe means it
+    max_length: int = 128  # tokens of one example with its special tokens; a longer text becomes overlapping windows
+    max_examples: int | None = None  # only the first records of every split, for a quick look
+    max_rows: int | None = None  # the most rows in memory at once; a step that needs more accumulates gradients, exactly
+    num_row_counts: int = 3  # shapes that are compiled; more waste less and take longer to start
+    num_slots: int | None = None  # None: as many examples a row as fit; 1: one example a row, no packing
+    eval_tokens: int = 4096  # about so many tokens in one evaluation batch, per device
+    threads: int = 2  # that make batches ahead of the step
+    cache: bool = True  # keep tokenised data in the user's cache folder
+
+    def check(self) -> None:
+        for name in ("batch_size", "num_row_counts", "eval_tokens", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"data.{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("max_examples", "max_rows", "num_slots"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"data.{name} is {getattr(self, name)}, expected at least 1, or none")
+        if self.max_length < 3:
+            raise UserError(f"data.max_length is {self.max_length}, expected at least 3: two special tokens and one of text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Batches of one source. `num_devices` is the size of the mesh axes that rows are split over: empty rows fill up to a multiple of it."""
+
+    items: Items
+    fields: Mapping[str, Field]
+    seed: int
+    num_devices: int = 1
+    augment: Augment | None = None
+
+    def batch(self, plan: Plan, step: int) -> list[Batch]:
+        """The micro-batches of a training step, numpy arrays as DESIGN's table of keys lays them out: (R, T, ...) and (R, S, ...)."""
+        epoch = step // plan.steps_per_epoch
+        rows = rows_of_step(plan, self.items.lengths, self.items.item_starts, seed=self.seed, step=step)
+        return [self._arrays(part, row_length=plan.row_length, num_slots=plan.num_slots, epoch=epoch) for part in rows]
+
+    def batches(self, plan: Plan, start: int, stop: int, *, threads: int) -> Iterator[list[Batch]]:
+        """Steps start .. stop - 1, made ahead by `threads` threads."""
+        import grain
+
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        steps = grain.MapDataset.range(start, stop).map(lambda step: self.batch(plan, int(step)))
+        return iter(steps.to_iter_dataset(options))
+
+    def in_order(self, *, row_length: int, num_slots: int, num_rows: int) -> Iterator[Batch]:
+        """Every item exactly once, in order, all batches of one shape."""
+        parts = rows_in_order(self.items.lengths, self.items.item_starts, row_length=row_length, num_slots=num_slots, num_rows=num_rows)
+        return (self._arrays(part, row_length=row_length, num_slots=num_slots, epoch=None) for part in parts)
+
+    def record_ids(self, plan: Plan, step: int) -> list[int]:
+        """The records that a step trains on, for messages."""
+        starts = self.items.item_starts[items_of_step(plan, seed=self.seed, step=step)]
+        return [int(record) for record in self.items.records[starts]]
+
+    def empty(self, *, num_rows: int, row_length: int, num_slots: int) -> Batch:
+        """A batch of nothing but padding, for compiling its shape."""
+        return self._arrays(Rows([], num_rows), row_length=row_length, num_slots=num_slots, epoch=None)
+
+    def _arrays(self, rows: Rows, *, row_length: int, num_slots: int, epoch: int | None) -> Batch:
+        shape = (round_up(rows.num_rows, self.num_devices), row_length, num_slots)
+        batch = empty_batch(self.fields, *shape)
+        for r, features in enumerate(rows.features):
+            start = 0
+            for s, number in enumerate(features):
+                feature = self.items.feature(number)
+                if epoch is not None and self.augment is not None:
+                    feature = self.augment(feature, _generator(self.seed, epoch, number))
+                start = _lay(batch, feature, number, self.fields, r=r, s=s, start=start)
+        return batch
+
+
+def empty_batch(fields: Mapping[str, Field], num_rows: int, row_length: int, num_slots: int) -> Batch:
+    """All keys with their padding values: R = num_rows, T = row_length, S = num_slots."""
+    names = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
+    batch: Batch = {name: np.zeros((num_rows, row_length), np.int32) for name in names}
+    batch["example_start"] = np.zeros((num_rows, num_slots), np.int32)
+    batch["example_weight"] = np.zeros((num_rows, num_slots), np.float32)
+    batch["example_id"] = np.full((num_rows, num_slots), -1, np.int32)
+    batch["example_group"] = np.full((num_rows, num_slots), -1, np.int32)
+    for name, field in fields.items():
+        length = row_length if field.axis == "T" else num_slots
+        batch[name] = np.full((num_rows, length, *field.shape), field.pad, field.dtype)
+    return batch
+
+
+def _lay(batch: Batch, feature: Features, number: int, fields: Mapping[str, Field], *, r: int, s: int, start: int) -> int:
+    """Writes one feature into slot s of row r from token `start` on; returns where the next one starts."""
+    end = start + len(feature.tokens["input_ids"])
+    for name, array in feature.tokens.items():
+        batch[name][r, start:end] = array
+    batch["position_ids"][r, start:end] = np.arange(end - start)
+    batch["segment_ids"][r, start:end] = s + 1
+    batch["example_start"][r, s] = start
+    batch["example_weight"][r, s] = 1.0
+    batch["example_id"][r, s] = number
+    batch["example_group"][r, s] = feature.group
+    for name, array in feature.example.items():
+        batch[name][r, s] = array
+    return end
+
+
+def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
+    """Host randomness is a function of (seed, epoch, item) and nothing else."""
+    digest = hashlib.sha256(f"{seed}/{epoch}/{number}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def real_tokens(batches: list[Batch]) -> tuple[int, int]:
+    """`(tokens with segment_id > 0, all positions)` of a step."""
+    return sum(int((b["segment_ids"] > 0).sum()) for b in batches), sum(int(np.asarray(b["segment_ids"]).size) for b in batches)
+
+

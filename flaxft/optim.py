@@ -1,0 +1,93 @@
+"""AdamW with warmup, schedule, clipping and a decay mask."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxft.errors import UserError, nearest
+
+SCHEDULES = ("linear", "cosine", "polynomial", "constant")
+NO_DECAY = r"(^|/)(bias|scale)$"  # biases and norms, as in BERT's own code and every recipe since; the old Flax script once missed the norms
+
+
+@dataclasses.dataclass
+class Optim:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) as BERT is fine-tuned with it."""
+
+    learning_rate: float = 5e-5  # the peak
+    schedule: str = "linear"  # after the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial, or constant
+    warmup: float = 0.1  # below 1 a fraction of all steps, from 1 on a number of steps
+    end_factor: float = 0.0
+    power: float = 2.0  # of the polynomial schedule
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float = 1.0  # global norm of the gradient; 0 does not clip
+
+    def check(self) -> None:
+        """Raises UserError for values that cannot be meant."""
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"optim.schedule is {self.schedule!r}, allowed are {list(SCHEDULES)}{nearest(self.schedule, SCHEDULES)}")
+        for name in ("learning_rate", "warmup", "weight_decay", "clip_norm", "end_factor", "power"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UserError(f"optim.{name} is {value}, expected a finite number that is not negative")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optim.{name} is {getattr(self, name)}, expected from 0 to below 1")
+        if not self.eps > 0:
+            raise UserError(f"optim.eps is {self.eps}, expected a positive number")
+
+
+def make_schedule(optim: Optim, num_steps: int) -> optax.Schedule:
+    """step -> rate. Step 0 already moves the parameters: the warmup reaches the peak in `warmup` steps, (step + 1) / warmup of it at a time."""
+    warmup = round(optim.warmup * num_steps) if optim.warmup < 1 else int(optim.warmup)
+    if optim.warmup >= 1 and warmup > num_steps > 0:
+        raise UserError(f"optim.warmup is {warmup} steps of {num_steps} in all; give at most {num_steps}, or a fraction below 1")
+    rest = max(1, num_steps - warmup)
+    peak, end = optim.learning_rate, optim.learning_rate * optim.end_factor
+    after = {
+        "linear": optax.linear_schedule(peak, end, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=optim.end_factor),
+        "polynomial": optax.polynomial_schedule(peak, end, optim.power, rest),
+        "constant": optax.constant_schedule(peak),
+    }[optim.schedule]
+
+    def schedule(step: Any) -> Any:
+        return jnp.where(step < warmup, peak * (step + 1) / max(1, warmup), after(jnp.maximum(step - warmup, 0)))
+
+    return schedule
+
+
+def decay_mask(params: Any) -> Any:
+    """True where weight decay applies."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not re.search(NO_DECAY, "/".join(str(key.key) for key in path)), params)
+
+
+class Rate(NamedTuple):
+    """State of `scale_by_rate`: none."""
+
+
+def scale_by_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Multiplies by -schedule(step), with the step handed in: the run's step goes on over skipped updates, optax's own count would not."""
+
+    def update(updates: Any, state: Rate, params: Any = None, *, step: Any, **_: Any) -> tuple[Any, Rate]:
+        rate = schedule(step)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: Rate(), update)
+
+
+def make_tx(optim: Optim, schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """clip -> Adam -> decoupled weight decay -> rate; call `update(..., step=step)`. Decay comes after Adam and is scaled by the rate, as in torch's AdamW."""
+    clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
+    adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps)
+    tx = optax.chain(clip, adam, optax.add_decayed_weights(optim.weight_decay, mask=decay_mask), scale_by_rate(schedule))
+    return optax.with_extra_args_support(tx)

@@ -1,0 +1,110 @@
+"""Small runs for tests: a tiny random BERT directory and a corpus, made in a temporary folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from flaxft.checkpoint import Checkpointing
+from flaxft.config import Config, Eval
+from flaxft.data.pipeline import Data
+from flaxft.log import Log
+from flaxft.models.hf import Pretrained
+from flaxft.optim import Optim
+from flaxft.tasks.token_classification import TokenClassification
+
+WORDS = "anna bob carl dora paris rome oslo acme corp lives works in at for with the a new old is was red blue . , ? !".split()
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+ENCODER = dict(
+    model_type="bert", architectures=["BertModel"], vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+    max_position_embeddings=64, type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+    initializer_range=0.2, pad_token_id=0,
+)  # fmt: skip
+
+
+def encoder(directory: Path, **changes: Any) -> Path:
+    """A BertModel directory with random weights, HF names, and a WordPiece tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    config = ENCODER | changes
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file(weights(config), directory / "model.safetensors")
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(PIECES)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.enable_padding(length=40)  # as real tokenizer.json files have it
+    tokenizer.enable_truncation(40)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    return directory
+
+
+def weights(config: dict[str, Any], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random tensors of a BertModel under their Hugging Face names."""
+    rng = np.random.default_rng(seed)
+    size, inner = config["hidden_size"], config["intermediate_size"]
+    shapes = {f"embeddings.{name}_embeddings.weight": (config[key], size) for name, key in
+              (("word", "vocab_size"), ("position", "max_position_embeddings"), ("token_type", "type_vocab_size"))}  # fmt: skip
+    norms = ["embeddings.LayerNorm"]
+    for i in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        for place, (out, into) in {"attention.self.query": (size, size), "attention.self.key": (size, size), "attention.self.value": (size, size),
+                                   "attention.output.dense": (size, size), "intermediate.dense": (inner, size), "output.dense": (size, inner)}.items():  # fmt: skip
+            shapes |= {f"{layer}.{place}.weight": (out, into), f"{layer}.{place}.bias": (out,)}
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    tensors = {name: (rng.standard_normal(shape) * config["initializer_range"]).astype(np.float32) for name, shape in shapes.items()}
+    for norm in norms:
+        tensors |= {f"{norm}.weight": (1 + 0.1 * rng.standard_normal(size)).astype(np.float32), f"{norm}.bias": (0.1 * rng.standard_normal(size)).astype(np.float32)}
+    return tensors
+
+
+def corpus(file: Path, *, num: int = 60, seed: int = 0, longest: int = 30) -> Path:
+    """Random sentences whose tags follow from the words: names are PER, towns LOC, "acme corp" ORG."""
+    rng = np.random.default_rng(seed)
+    tags = dict.fromkeys(("anna", "bob", "carl", "dora"), "B-PER") | dict.fromkeys(("paris", "rome", "oslo"), "B-LOC") | {"acme": "B-ORG", "corp": "I-ORG"}
+    lines = []
+    for _ in range(num):
+        words = [word for pick in rng.integers(0, len(WORDS), rng.integers(3, longest)) for word in (["acme", "corp"] if WORDS[pick] in ("acme", "corp") else [WORDS[pick]])]
+        lines += [f"{word}\t{tags.get(word, 'O')}" for word in words] + [""]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    """A run of seconds over a tiny encoder; `changes` are dotted fields: config(tmp_path, **{"data.batch_size": 4})."""
+    if not (folder / "encoder").exists():
+        encoder(folder / "encoder")
+        for split, seed in (("train", 0), ("validation", 1), ("test", 2)):
+            corpus(folder / f"{split}.conll", seed=seed, num=60 if split == "train" else 20)
+    cfg = Config(
+        task=TokenClassification(**{split: str(folder / f"{split}.conll") for split in ("train", "validation", "test")}),
+        model=Pretrained(path=str(folder / "encoder")),
+        optim=Optim(learning_rate=3e-3),
+        data=Data(batch_size=8, max_length=32, eval_tokens=256, num_row_counts=2),
+        checkpoint=Checkpointing(every=5),
+        log=Log(every=4),
+        evals={"validation": Eval()},
+        num_epochs=2,
+    )
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        owner: Any = cfg
+        for name in parents:
+            owner = getattr(owner, name)
+        assert last in {field.name for field in dataclasses.fields(owner)}, path
+        setattr(owner, last, value)
+    return cfg
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    """Step -> loss, as metrics.jsonl has them; each step once."""
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    return {record["step"]: record["loss"] for record in records}
