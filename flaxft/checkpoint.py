@@ -65,7 +65,11 @@ class Checkpointer:
             return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            response = ocp.save_checkpointables_async(target.absolute(), dict(parts))
+            # Replica-parallel saving slices each replicated array with a program of its own: dozens of compiles in the middle of a run.
+            context = ocp.Context()
+            context.array.saving.use_replica_parallel = False
+            with context:
+                response = ocp.save_checkpointables_async(target.absolute(), dict(parts))
         except OSError as error:
             raise DiskError(f"{target}: the checkpoint cannot be written ({error}); free space or rights; the last good step is {self.steps()[-1:]}") from None
         self._pending = self._thread.submit(self._finish, response, target, dict(host))

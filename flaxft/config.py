@@ -160,9 +160,13 @@ def save(file: Path, cfg: Config, facts: Mapping[str, Any]) -> None:
 
 
 def write_json(file: Path, content: Any) -> None:
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(file: Path, content: str) -> None:
     """Whole or not at all."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(content, encoding="utf-8")
     temporary.replace(file)
 
 

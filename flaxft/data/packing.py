@@ -194,7 +194,7 @@ def make_plan(
     needed = np.asarray([len(r) for r in rows])
     largest = int(needed.max()) if max_rows is None else min(int(needed.max()), max_rows)
     counts = fit_row_counts(np.minimum(needed, largest), num_row_counts)
-    used = sum(int(counts[np.searchsorted(counts, min(n, largest))]) for n in needed) * row_length
+    used = sum(int(counts[np.searchsorted(counts, n)]) if n <= largest else round_up(n, largest) for n in needed.tolist()) * row_length
     tokens = sum(int(lengths[feature.start : feature.stop].sum()) for features in steps for feature in features)
     return Plan(
         row_length=row_length,

@@ -70,12 +70,11 @@ class Pretrained:
         flat = {path: leaf if path in fresh else _array(stored[path]) for path, leaf in wanted.items()}
         return Loaded(graphdef=graphdef, params=unflatten(flat), sharding=checkpoint.encoder.sharding, fresh=fresh)
 
-    def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> tuple[nnx.GraphDef[Model], dict[str, Any]]:
-        """The model of a saved run without its weights: `(graphdef, params as ShapeDtypeStructs)`."""
+    def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
+        """The model of a saved run without its weights: params are ShapeDtypeStructs. `config` is the checkpoint's, read from `where`."""
         encoder = self._abstract(config, where=where)
-        model = nnx.eval_shape(lambda: Model(encoder, make_head(encoder, rngs=nnx.Rngs(0))))
-        graphdef, state = nnx.split(model, nnx.Param)
-        return graphdef, nnx.to_pure_dict(state)
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: Model(encoder, make_head(encoder, rngs=nnx.Rngs(0)))), nnx.Param)
+        return Loaded(graphdef=graphdef, params=nnx.to_pure_dict(state), sharding=encoder.sharding, fresh=())
 
     def _abstract(self, config: Mapping[str, Any], *, where: Path) -> Any:
         family = _family(config, where)

@@ -17,7 +17,7 @@ Predictions = dict[str, dict[str, Any]]  # "T" or "S" -> name -> array (R, T, ..
 
 
 class Task(Protocol):
-    """A dataclass; its fields are its config. One task family is one file."""
+    """A dataclass; its fields are its config. One task family is one file. A split's path is the field of its name: `train`, `validation`, `test`."""
 
     kind: ClassVar[str]  # of its head: token | sequence | choice | span | mlm
     main_metric: str  # picks the best checkpoint; "-loss" where smaller is better

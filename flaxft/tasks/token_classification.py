@@ -193,7 +193,8 @@ class TokenClassification:
         return asked or next((name for name in guesses if name in record), None)
 
     def _is_raw(self, record: Record) -> bool:
-        return isinstance(record.get("text"), str) and not self.text_columns and not any(name in record for name in WORDS)
+        """Raw text, which comes when predicting, whatever columns the training data has."""
+        return isinstance(record.get("text"), str) and not any(str(name) in record for name in (*self.text_columns, *WORDS))
 
     def _words(self, record: Record) -> Sequence[str]:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")

@@ -1,0 +1,187 @@
+"""The command line: plain flags, the config they name, and its overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from flaxft import config as configs
+from flaxft import errors
+from flaxft.config import Config
+from flaxft.errors import UserError, nearest
+
+PLAIN = ("config", "workdir", "mode", "input", "output")
+
+
+class UsageError(UserError):
+    """The command itself is wrong."""
+
+    exit_code = errors.USAGE
+
+
+class Command(NamedTuple):
+    mode: str
+    workdir: Path | None
+    config: Config | None  # None where neither a file nor a run's folder gives one
+    input: str | None
+    output: str | None
+
+
+def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
+    """Raises UsageError for a wrong flag, UserError for a wrong config or field.
+
+    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
+    """
+    plain, overrides = _split(arguments)
+    values = _plain_flags(plain, modes)
+    workdir = Path(values["workdir"]) if values["workdir"] else None
+    if workdir is None and values["config"]:
+        workdir = Path("runs") / Path(values["config"].partition(".py")[0]).name
+    saved = workdir / "config.json" if workdir else None
+    cfg = None
+    if values["mode"] != modes[0] and saved and saved.is_file():
+        cfg, _ = configs.read(saved)
+    elif values["config"]:
+        cfg = from_file(values["config"])
+    elif overrides:
+        raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
+    if cfg is not None:
+        apply_overrides(cfg, overrides)
+        cfg.check()
+    return Command(values["mode"], workdir, cfg, values["input"], values["output"])
+
+
+def from_file(name: str) -> Config:
+    """What `get_config()` of a Python file returns; `FILE:ARG` hands it ARG. A file that is not here is looked for among the installed configs."""
+    file_name, _, argument = name.partition(":")
+    file = Path(file_name)
+    installed = Path(__file__).parent / "configs" / file.name
+    if not file.is_file() and not installed.is_file():
+        folder = file.parent if file.parent.is_dir() else installed.parent
+        known = sorted(str(one) for one in folder.glob("*.py")) if folder.is_dir() else []
+        raise UserError(f"--config={file_name}: no such file{nearest(file_name, known)}")
+    file = file if file.is_file() else installed
+    spec = importlib.util.spec_from_file_location(f"flaxft_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={file_name}: not a Python file; give one that defines get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise UserError(f"{file}: cannot be imported ({type(error).__name__}: {error}); mend the file") from None
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise UserError(f"{file} has no function get_config(); it must return a flaxft.config.Config")
+    takes = len(inspect.signature(get_config).parameters)
+    if argument and not takes:
+        raise UserError(f"--config={name}: get_config() of {file} takes no argument; leave out :{argument}")
+    try:
+        cfg = get_config(argument) if argument else get_config()
+    except TypeError as error:  # dataclass(unknown=...) says which field
+        raise UserError(f"{file}: get_config() failed ({error}); mend the file") from None
+    if not isinstance(cfg, Config):
+        raise UserError(f"{file}: get_config() returned {type(cfg).__name__}, expected a flaxft.config.Config")
+    return cfg
+
+
+def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:
+    """`--config.optim.learning_rate=3e-5` and the like, typed by the field's annotation. Raises UserError: got, expected, nearest name."""
+    seen: set[str] = set()
+    rest = []
+    for override in overrides:
+        name = re.sub(r"^--(no)?config\.", "", override.partition("=")[0])
+        if name in seen:
+            raise UsageError(f"--config.{name} is given twice; give it once")
+        seen.add(name)
+        owner, field = _find(cfg, name)
+        hint = typing.get_type_hints(type(owner))[field]
+        value = override.partition("=")[2]
+        if value.lower() == "none" and type(None) in typing.get_args(hint):
+            setattr(owner, field, None)
+        elif typing.get_origin(hint) is tuple and "=" in override:
+            setattr(owner, field, _names(value))
+        else:
+            rest.append(override)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dataclass("config", cfg, flag_values=values, sys_argv=["flaxft", *rest])
+    try:
+        values(["flaxft", *rest])
+    except flags.Error as error:
+        raise UserError(_one_line(error)) from None
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Plain flags and overrides, each as one "--name=value"."""
+    joined: list[str] = []
+    for argument in arguments:
+        if not argument.startswith("-") and joined and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        elif argument.startswith("-"):
+            joined.append(f"--{argument.lstrip('-')}")
+        else:
+            raise UsageError(f"{argument!r} is no flag; see --help")
+    overrides = [one for one in joined if re.match(r"--(no)?config\.", one)]
+    return [one for one in joined if one not in overrides], overrides
+
+
+def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, Any]:
+    values = flags.FlagValues()
+    for name in ("config", "workdir", "input", "output"):
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    flags.DEFINE_enum("mode", modes[0], list(modes), "", flag_values=values)
+    names = [one.partition("=")[0] for one in arguments]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"{twice} is given twice; give it once")
+    try:
+        values(["flaxft", *arguments])
+    except flags.Error as error:
+        unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
+        raise UsageError(_one_line(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
+    return {name: getattr(values, name) for name in PLAIN}
+
+
+def _find(cfg: Any, name: str) -> tuple[Any, str]:
+    """The object that holds the last part of a dotted name, and that part."""
+    owner, path = cfg, "config"
+    *parents, last = name.split(".")
+    for part in parents:
+        owner = _child(owner, part, path)
+        path = f"{path}.{part}"
+    _child(owner, last, path)
+    return owner, last
+
+
+def _child(owner: Any, part: str, path: str) -> Any:
+    if isinstance(owner, dict):
+        known = list(owner)
+    elif dataclasses.is_dataclass(owner):
+        known = [field.name for field in dataclasses.fields(owner)]
+    else:
+        known = []
+    if part not in known:
+        allowed = f"known are {', '.join(known)}" if known else "it has no fields"
+        raise UserError(f"--{path}.{part}: {type(owner).__name__} has no field {part!r}{nearest(part, known)}; {allowed}")
+    return owner[part] if isinstance(owner, dict) else getattr(owner, part)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """`a,b`, `('a', 'b')` and `["a", "b"]` alike."""
+    return tuple(part for one in value.strip("()[] ").split(",") if (part := one.strip().strip("'\"")))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    match = re.match(r"flag (--\S+?)=(.*?): (.*)", text)
+    return f"{match[1]} is {match[2]!r}: {match[3]}" if match else text
+
+

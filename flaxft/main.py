@@ -1,0 +1,97 @@
+"""Flags to config to run; no logic.
+
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict] [--config.SECTION.FIELD=VALUE ...]
+
+--config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
+--workdir  where the run lives; default runs/<name of the config>. The same command again resumes
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input)
+--input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
+--output   for predict: a file for those lines instead of the terminal
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxft import config as configs
+from flaxft import errors
+from flaxft.command import Command, UsageError, parse
+from flaxft.errors import Interrupted, UserError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; a user's mistake is one line on stderr."""
+    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
+        print(__doc__)
+        return errors.OK
+    try:
+        command = parse(arguments, modes=list(MODES))
+        MODES[command.mode](command)
+        return errors.OK
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return errors.SIGINT
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"error: {error.filename or 'disk'}: {error.strerror}; free space, or give another --workdir", file=sys.stderr)
+        return errors.DISK
+
+
+def train(command: Command) -> None:
+    from flaxft.train.loop import run
+
+    if command.config is None or command.workdir is None:
+        raise UsageError("--config is missing; give --config=configs/ner.py")
+    run(command.config, command.workdir)
+
+
+def evaluate(command: Command) -> None:
+    predictor = _predictor(command)
+    finals = {}
+    for split in predictor.task.splits():
+        if split != "train":
+            result, records = predictor.evaluate(split)
+            finals[split] = result.metrics
+            print(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}")
+    if not finals:
+        raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
+    print(json.dumps({"evals": finals}))
+
+
+def predict(command: Command) -> None:
+    if command.input is None:
+        raise UsageError("--input is missing; give a text file or a .jsonl file")
+    predictor = _predictor(command)
+    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictor.predict_file(command.input))
+    if command.output is None:
+        sys.stdout.writelines(lines)
+    else:
+        configs.write_text(Path(command.output), "".join(lines))
+
+
+def _predictor(command: Command):  # type: ignore[no-untyped-def]
+    from flaxft.predict import from_model, from_run
+
+    if command.config is None or command.workdir is None:
+        raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
+    is_run = (command.workdir / "config.json").is_file()
+    return from_run(command.workdir, command.config) if is_run else from_model(command.config)
+
+
+MODES = {"train": train, "eval": evaluate, "predict": predict}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""A finished run, or a fine-tuned Hugging Face model, applied to raw text or scored on a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flaxft import config as configs
+from flaxft.checkpoint import Checkpointer
+from flaxft.config import Config
+from flaxft.data.base import Record, Source
+from flaxft.data.items import build_items
+from flaxft.data.pipeline import Data
+from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer
+from flaxft.errors import UserError
+from flaxft.models.base import Params
+from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
+from flaxft.tasks.base import Task
+from flaxft.train.evaluate import Evaluator, Result, eval_shape
+
+
+class Texts:
+    """Records that came from no file."""
+
+    name = "input"
+
+    def __init__(self, records: Sequence[Record], *, name: str = "input"):
+        self._records, self.name = records, name
+        self.fingerprint = uuid.uuid4().hex  # never found in a cache
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def where(self, index: int) -> str:
+        return f"{self.name}:{index + 1}"
+
+
+class Predictor:
+    """Task, tokenizer and weights. Neither training files nor the pretrained directory are needed."""
+
+    def __init__(self, task: Task, tokenizer: SubwordTokenizer, graphdef: Any, params: Params, mesh: jax.sharding.Mesh, data: Data, *, calibration: Any):
+        self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
+        self._params, self._mesh = params, mesh
+        self._evaluator = Evaluator(task, graphdef, mesh)
+
+    def predict(self, texts: Sequence[str] | Sequence[Record]) -> list[dict[str, Any]]:
+        """One result per text, in order: for NER `{"text", "words", "tags", "entities": [{"type", "text", "start", "end", "score"}]}`.
+
+        A text is a string, or a record as the training data has it ({"tokens": [...]}). Any length: a long text is predicted in overlapping windows.
+        """
+        return self._predict(Texts([{"text": text} if isinstance(text, str) else text for text in texts]))
+
+    def predict_file(self, file: str | Path) -> Iterator[dict[str, Any]]:
+        """One result per line of a text or .jsonl file. Raises UserError naming the line."""
+        records = list(read_lines(Path(file)))
+        yield from self._predict(Texts(records, name=str(file)))
+
+    def evaluate(self, split: str) -> tuple[Result, Source]:
+        """The scores on a split that the task has a path for."""
+        records = self.task.records(split, max_examples=self.data.max_examples)
+        items, shape = self._items(records, use_cache=self.data.cache)
+        return self._evaluator.evaluate(self._params, {}, items, records, shape, calibration=self.calibration), records
+
+    def _predict(self, records: Source) -> list[dict[str, Any]]:
+        if not len(records):
+            return []
+        items, shape = self._items(records, use_cache=False)
+        return self._evaluator.decode(self._params, {}, items, records, shape)[0]
+
+    def _items(self, records: Source, *, use_cache: bool) -> Any:
+        key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"
+        items = build_items(records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache)
+        shards = num_row_shards(self._mesh)
+        # a power of two: calls with texts of other lengths meet compiled shapes again
+        length = 1 << max(4, int(items.lengths.max()) - 1).bit_length()
+        return items, eval_shape([items], tokens=self.data.eval_tokens, num_devices=shards, row_length=length, num_slots=self.data.num_slots)
+
+
+def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None) -> Predictor:
+    """The best weights of the run in the folder `path`; or, given a `task`, a fine-tuned model directory or hub id.
+
+    `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. Raises UserError, DamagedError.
+    """
+    if task is not None:
+        from flaxft.models.hf import Pretrained
+
+        return from_model(Config(task=task, model=Pretrained(path=str(path))), mesh=mesh)
+    cfg, _ = configs.read(Path(path) / "config.json", own=types)
+    return from_run(path, cfg, mesh=mesh)
+
+
+def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
+    """The best weights of a run, under its saved config or a changed one. Raises UserError, DamagedError."""
+    workdir = Path(workdir)
+    _, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
+    checkpointer = Checkpointer(workdir / "checkpoints", keep=1, is_first_process=False)
+    steps = checkpointer.steps()
+    if not steps:
+        raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
+    best = checkpointer.host(steps[-1])["best"] or {"step": steps[-1], "calibration": None}
+    model = workdir / "model"
+    loaded = cfg.model.skeleton(json.loads((model / "config.json").read_text(encoding="utf-8")), cfg.task.head, where=model / "config.json")
+    device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
+    shardings = infer(loaded.params, loaded.sharding, device_mesh)
+    like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), loaded.params, shardings)
+    params = checkpointer.restore(best["step"], {"params": like})["params"]
+    tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
+    return Predictor(cfg.task, tokenizer, loaded.graphdef, params, device_mesh, cfg.data, calibration=best["calibration"] or {})
+
+
+def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
+    """A model that is already fine-tuned, straight from its directory or hub id. Raises UserError where it has no head for the task."""
+    checkpoint = cfg.model.open()
+    encoder = checkpoint.encoder
+    if checkpoint.kind != cfg.task.kind or not checkpoint.labels:
+        raise UserError(
+            f"{checkpoint.name} has no {cfg.task.kind} head with label names (its architectures: {checkpoint.config.get('architectures')}); "
+            "train it first, or give the --workdir of a run"
+        )
+    tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
+    task = dataclasses.replace(cfg.task, train="").resolve(tokenizer, checkpoint)  # labels are the model's, not the train split's
+    if task.labels != checkpoint.labels:
+        raise UserError(f"task.labels are {list(task.labels)}, but {checkpoint.name} has {list(checkpoint.labels)}; leave task.labels empty")
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=True, seed=cfg.seed)
+    device_mesh = make_mesh(mesh or Mesh())
+    params = put(loaded.params, infer(loaded.params, loaded.sharding, device_mesh))
+    return Predictor(task, tokenizer, loaded.graphdef, params, device_mesh, cfg.data, calibration={})
+
+
+def read_lines(file: Path) -> Iterable[Record]:
+    """The records of a prediction input: objects of a .jsonl file, else one raw text a line. Raises UserError."""
+    try:
+        content = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"--input={file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--input={file}: cannot be read as UTF-8 text ({error}); convert it to UTF-8") from None
+    lines = content.split("\n")
+    lines = [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    if file.suffix != ".jsonl":
+        return [{"text": line} for line in lines]
+    return [_object(line, f"{file}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _object(line: str, where: str) -> Record:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error}); each line is one object") from None
+    if isinstance(found, str):
+        return {"text": found}
+    if not isinstance(found, dict):
+        raise UserError(f'{where}: a JSON {type(found).__name__}, expected an object such as {{"text": "..."}}')
+    return found

@@ -1,0 +1,128 @@
+"""Forward passes over all items of a source, in order, each exactly once; decoded record by record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxft.data.base import Batch, Source
+from flaxft.data.items import Items
+from flaxft.data.pipeline import Pipeline
+from flaxft.models.base import Params
+from flaxft.sharding import num_row_shards, put, replicated, rows
+from flaxft.tasks.base import Task
+
+
+class Shape(NamedTuple):
+    """Of an evaluation batch."""
+
+    num_rows: int
+    row_length: int
+    num_slots: int
+
+
+class Result(NamedTuple):
+    metrics: dict[str, float]
+    decoded: list[dict[str, Any]]  # one per record, in order
+    calibration: dict[str, float]
+
+
+class Evaluator:
+    """The forward pass of a task's model, compiled once per shape."""
+
+    def __init__(self, task: Task, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh):
+        def forward(params: Params, frozen: Params, batch: Batch) -> tuple[Any, Any]:
+            outputs = nnx.merge(graphdef, params | frozen)(batch, deterministic=True)
+            return task.predict(outputs, batch), task.loss(outputs, batch)
+
+        self._task, self._mesh = task, mesh
+        # every process gets all predictions: scores are no sums over shards
+        self._jit = jax.jit(forward, out_shardings=replicated(mesh))
+        self._compiled: dict[Shape, Any] = {}
+
+    def compile(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> None:
+        if shape not in self._compiled:
+            batch = put(pipeline.empty(num_rows=shape.num_rows, row_length=shape.row_length, num_slots=shape.num_slots), rows(self._mesh))
+            self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
+
+    def decode(
+        self, params: Params, frozen: Params, items: Items, records: Source, shape: Shape, *, poll: Callable[[], None] = lambda: None
+    ) -> tuple[list[dict[str, Any]], dict[str, tuple[float, float]]]:
+        """What a user reads, one per record, and the loss terms' totals `{name: (sum, weight)}`. `poll` may raise to abandon it."""
+        pipeline = Pipeline(items, self._task.spec(), seed=0, num_devices=num_row_shards(self._mesh))
+        self.compile(params, frozen, pipeline, shape)
+        found: list[Mapping[str, np.ndarray] | None] = [None] * len(items.lengths)
+        totals: dict[str, tuple[float, float]] = {}
+        for batch, (predictions, terms) in self._forward(params, frozen, pipeline, shape):
+            poll()
+            for name, (total, weight) in terms.items():
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = (before[0] + float(total), before[1] + float(weight))
+            _take_apart(predictions, batch, items.lengths, found)
+        assert all(one is not None for one in found), "every feature is predicted exactly once"
+        decoded = []
+        for record, features in enumerate(_features_of_records(items, len(records))):
+            predictions_of = [found[number] for number in features]
+            decoded.append(self._task.decode(records[record], [items.feature(number) for number in features], predictions_of))
+        return decoded, totals
+
+    def evaluate(
+        self,
+        params: Params,
+        frozen: Params,
+        items: Items,
+        records: Source,
+        shape: Shape,
+        *,
+        calibration: Mapping[str, float] | None = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Result:
+        """The task's scores and the mean loss, over every item exactly once; without a `calibration` one is fitted on this very split."""
+        decoded, totals = self.decode(params, frozen, items, records, shape, poll=poll)
+        loss = sum(total / weight if weight else 0.0 for total, weight in totals.values())
+        fitted = dict(self._task.calibrate(decoded, records) if calibration is None else calibration)
+        return Result({"loss": loss} | self._task.score(decoded, records, fitted), decoded, fitted)
+
+    def _forward(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> Iterator[tuple[Batch, Any]]:
+        """Host batches with their fetched results, one behind: the device computes the next while the host takes apart the last."""
+        waiting: tuple[Batch, Any] | None = None
+        for batch in pipeline.in_order(row_length=shape.row_length, num_slots=shape.num_slots, num_rows=shape.num_rows):
+            result = self._compiled[shape](params, frozen, put(batch, rows(self._mesh)))
+            if waiting:
+                yield waiting[0], jax.device_get(waiting[1])
+            waiting = batch, result
+        if waiting:
+            yield waiting[0], jax.device_get(waiting[1])
+
+
+def eval_shape(all_items: list[Items], *, tokens: int, num_devices: int, row_length: int, num_slots: int | None) -> Shape:
+    """One shape for all splits: rows that hold the longest feature of any, about `tokens` tokens per device."""
+    from flaxft.data.packing import MULTIPLE, round_up
+
+    longest = max([int(items.lengths.max()) for items in all_items], default=1)
+    length = max(row_length, round_up(longest, MULTIPLE))
+    return Shape(max(1, tokens // length) * num_devices, length, num_slots or max(1, length // 4))
+
+
+def improves(metrics: Mapping[str, float], main_metric: str, best: float | None) -> tuple[bool, float]:
+    """`(is it better than best, its value)`, "-loss" being better where it is smaller."""
+    name = main_metric.removeprefix("-")
+    value = metrics[name] if name == main_metric else -metrics[name]
+    return best is None or value > best, value
+
+
+def _take_apart(predictions: Any, batch: Batch, lengths: np.ndarray, found: list[Any]) -> None:
+    for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
+        number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])
+        along_t = {name: array[r, start : start + int(lengths[number])] for name, array in predictions.get("T", {}).items()}
+        assert found[number] is None, number
+        found[number] = along_t | {name: array[r, s] for name, array in predictions.get("S", {}).items()}
+
+
+def _features_of_records(items: Items, num_records: int) -> Iterator[range]:
+    bounds = np.searchsorted(items.records, np.arange(num_records + 1))
+    return (range(int(bounds[i]), int(bounds[i + 1])) for i in range(num_records))

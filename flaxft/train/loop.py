@@ -1,0 +1,191 @@
+"""One run, read from top to bottom: open, plan, build, compile, restore, train, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flaxft import config as configs
+from flaxft.checkpoint import Checkpointer
+from flaxft.config import Config
+from flaxft.data.pipeline import Pipeline, real_tokens
+from flaxft.errors import Interrupted, NonFiniteError, UserError
+from flaxft.log import LineHandler, Writer
+from flaxft.optim import make_schedule, make_tx
+from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
+from flaxft.train import prepare, state as states
+from flaxft.train.evaluate import Evaluator, eval_shape, improves
+from flaxft.train.meter import Meter
+from flaxft.train.signals import Signals
+from flaxft.train.step import TrainStep, make_loss_fn
+
+NON_FINITE_LIMIT = 5  # skipped steps in a row after which the run stops
+AHEAD = 2  # steps dispatched beyond the one that is computed: enough to hide the host, few enough to stop soon on a signal
+
+
+def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
+    """Trains, evaluates every split that has a path with the best weights, and returns what results.json holds. Run again, it resumes.
+
+    Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
+    """
+    writer = Writer(Path(workdir), is_first_process=jax.process_index() == 0)
+    handler = LineHandler(writer)
+    logging.getLogger("flaxft").addHandler(handler)
+    try:
+        with Signals() as signals:
+            return _run(cfg, Path(workdir), writer, signals)
+    finally:
+        logging.getLogger("flaxft").removeHandler(handler)
+        writer.close()
+
+
+def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[str, Any]:
+    # ---- what is asked, and the data: nothing is written before all of it is found sound --------------------------------------------------------
+    cfg.check()
+    prepare.check_writable(workdir)
+    mesh = make_mesh(cfg.mesh)
+    checkpoint = cfg.model.open()
+    inputs = prepare.open_inputs(cfg, checkpoint, poll=signals.poll)
+    task, records, items = inputs.task, inputs.records, inputs.items
+    if "train" not in items:
+        raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
+    cfg = dataclasses.replace(cfg, task=task)
+    num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
+    schedule = make_schedule(cfg.optim, num_steps)
+    prepare.claim_workdir(cfg, checkpoint, inputs, workdir)
+
+    # ---- the plan: which items, in which rows ---------------------------------------------------------------------------------------------------
+    plan = prepare.read_or_make_plan(cfg, checkpoint, items["train"], mesh, workdir, num_steps=num_steps)
+    shards = num_row_shards(mesh)
+    pipeline = Pipeline(items["train"], task.spec(), seed=cfg.seed, num_devices=shards, augment=task.augment)
+    evals = {name: one for name, one in cfg.evals.items() if name in items}
+    scored = [name for name in items if name != "train" or name in evals]
+    shape = eval_shape(
+        [items[name] for name in scored], tokens=cfg.data.eval_tokens, num_devices=shards, row_length=plan.row_length, num_slots=cfg.data.num_slots
+    )
+
+    # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
+    reuse_head = checkpoint.kind == task.kind and checkpoint.labels == task.labels
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=reuse_head, seed=cfg.seed)
+    tx = make_tx(cfg.optim, schedule)
+    state = states.create(loaded.graphdef, put(loaded.params, infer(loaded.params, loaded.sharding, mesh)), tx)
+    shardings = infer(state, loaded.sharding, mesh)
+    state = put(state, shardings)
+    for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
+        writer.line(line)
+    del loaded
+
+    # ---- every shape is compiled before the first step ------------------------------------------------------------------------------------------
+    began = time.perf_counter()
+    step_fn = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=cfg.seed, shardings=shardings)
+    for num_rows in plan.row_counts if num_steps else ():
+        signals.poll()
+        batch = put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh))
+        step_fn.compile(state, batch)
+        if not plan.fits and num_rows == plan.row_counts[-1]:
+            step_fn.compile_accumulation(state, batch)
+    evaluator = Evaluator(task, state.graphdef, mesh)
+    if scored:
+        evaluator.compile(state.params, state.frozen, pipeline, shape)
+    signals.poll()
+
+    # ---- restore --------------------------------------------------------------------------------------------------------------------------------
+    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.checkpoint.keep, is_first_process=jax.process_index() == 0)
+    like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), states.saved(state), states.saved(shardings))
+    step, progress = 0, {"best": None, "bad_evals": 0, "stopped": False, "evaluated": 0, "totals": None}
+    found = checkpointer.restore_newest(like)
+    if found:
+        step, parts, progress = found
+        state = states.restored(state, parts)
+        checkpointer.discard_after(step)
+    writer.cut(step)
+    meter = Meter(writer, schedule, num_steps=num_steps, totals=progress["totals"])
+    progress["totals"] = meter.totals
+    writer.line(f"compiled in {time.perf_counter() - began:.1f} s; {f'resumed from step {step}' if found else 'starting'}, {num_steps} steps in all")
+
+    def is_due(name: str) -> bool:
+        return step == num_steps or step % (evals[name].every or plan.steps_per_epoch) == 0
+
+    def evaluate() -> dict[str, dict[str, float]]:
+        """Scores the splits that are due and keeps the record of the best; the first split of the config decides."""
+        found = {}
+        for name in filter(is_due, evals):
+            calibration = None if name == next(iter(evals)) else progress.get("calibration")
+            result = evaluator.evaluate(
+                state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll
+            )
+            found[name] = result.metrics
+            writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if "/" not in key))
+            if calibration is None:
+                progress["calibration"] = result.calibration
+                better, value = improves(result.metrics, task.main_metric, progress["best"] and progress["best"]["value"])
+                progress["bad_evals"] = 0 if better else progress["bad_evals"] + 1
+                if better:
+                    progress["best"] = {"step": step, "split": name, "metric": task.main_metric, "value": value, "calibration": result.calibration}
+                progress["stopped"] = 0 < evals[name].patience <= progress["bad_evals"]
+        progress["evaluated"] = step
+        return found
+
+    def save() -> None:
+        writer.sync()  # before the checkpoint, which must not know more than the file
+        checkpointer.save(step, states.saved(state), progress)
+
+    # ---- train ----------------------------------------------------------------------------------------------------------------------------------
+    batches = pipeline.batches(plan, step, num_steps, threads=cfg.data.threads)
+    try:
+        if step != progress["evaluated"] or (num_steps == 0 and not found):
+            writer.amend(step, evaluate())  # the process died between this step and its evaluation
+            save()
+        meter.restart()
+        while step < num_steps and not progress["stopped"]:
+            signals.poll()
+            micro_batches = next(batches)
+            state, metrics = step_fn(state, [put(batch, rows(mesh)) for batch in micro_batches])
+            step += 1
+            tokens, positions = real_tokens(micro_batches)
+            meter.add(step, metrics, tokens=tokens, positions=positions)
+            meter.block(ahead=AHEAD)
+            evaluates, saves = any(map(is_due, evals)), step % cfg.checkpoint.every == 0 or step == num_steps
+            if not (evaluates or saves or step % cfg.log.every == 0):
+                continue
+            if meter.fetch()["num_nonfinite"] >= NON_FINITE_LIMIT:
+                steps = range(step - NON_FINITE_LIMIT, step)
+                raise NonFiniteError(prepare.not_finite(inputs, {s + 1: pipeline.record_ids(plan, s) for s in steps}, workdir))
+            meter.write(evals=evaluate() if evaluates else None)
+            if saves or progress["stopped"] or (evaluates and (progress["best"] or {}).get("step") == step):
+                save()
+                meter.restart()
+        checkpointer.wait()
+    except Interrupted as stop:
+        meter.fetch()
+        meter.write()
+        save()
+        checkpointer.close()
+        raise Interrupted(stop.exit_code - 128, f"{stop}; saved at step {step} of {num_steps}, the same command goes on from there") from None
+    finally:
+        meter.close()
+        writer.stop_progress()
+
+    # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
+    best = progress["best"] or {"step": step, "calibration": None}
+    params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
+    finals = {}
+    for name in scored:
+        result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=signals.poll)
+        finals[name] = result.metrics
+        (workdir / "predictions").mkdir(exist_ok=True)
+        lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
+        (workdir / "predictions" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n\n{task.report(result.decoded, records[name])}")
+    results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
+    configs.write_json(workdir / "results.json", results)
+    checkpointer.close()
+    writer.line(f"results in {workdir / 'results.json'}")
+    return results

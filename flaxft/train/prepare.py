@@ -1,0 +1,151 @@
+"""What a run needs before its first step: sound inputs, a workdir that is its own, and the plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flaxft import config as configs
+from flaxft.config import Config
+from flaxft.data.base import Source
+from flaxft.data.items import Items, build_items
+from flaxft.data.packing import Plan, make_plan
+from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
+from flaxft.errors import DiskError, UserError, nearest
+from flaxft.models.base import Checkpoint, flatten
+from flaxft.sharding import num_row_shards
+from flaxft.tasks.base import Task
+from flaxft.train.state import TrainState
+
+
+class Inputs(NamedTuple):
+    """Everything that was found sound before anything was written."""
+
+    task: Task  # resolved
+    tokenizer: SubwordTokenizer
+    records: dict[str, Source]
+    items: dict[str, Items]
+
+
+def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]) -> Inputs:
+    """Tokenizer, labels, and every split that has a path. Raises UserError."""
+    encoder = checkpoint.encoder
+    if cfg.data.max_length > encoder.max_length:
+        raise UserError(f"data.max_length is {cfg.data.max_length}, but {checkpoint.name} has {encoder.max_length} positions; give at most that")
+    tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
+    task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
+    known = [*task.splits(), "train", "validation", "test"]
+    for name in cfg.evals:
+        if name not in known:
+            raise UserError(f"evals names the split {name!r}, which the task does not have{nearest(name, known)}")
+    records, items = {}, {}
+    for name in task.splits():
+        poll()
+        records[name] = task.records(name, max_examples=cfg.data.max_examples)
+        items[name] = build_items(
+            records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache
+        )
+    return Inputs(task, tokenizer, records, items)
+
+
+def check_writable(workdir: Path) -> None:
+    """Before anything else is done, and without making it. Raises UserError or DiskError."""
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file, expected a directory or a new name")
+    existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"--workdir={workdir}: {existing} is a file; give another --workdir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise DiskError(f"--workdir={workdir}: {existing} cannot be written; give another --workdir, or the right to write there")
+
+
+def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> None:
+    """Writes config.json and model/, or compares with what a run left there. Raises UserError naming the fields that differ."""
+    data = {name: items.fingerprint for name, items in inputs.items.items()}
+    facts = {"data": data, "model": checkpoint.fingerprint, "tokenizer": inputs.tokenizer.fingerprint}
+    facts |= {"vocab_size": checkpoint.encoder.vocab_size, "max_length": checkpoint.encoder.max_length}
+    file = workdir / "config.json"
+    if file.exists():
+        saved, before = configs.read(file, own=(type(cfg.task), type(cfg.model)))
+        different = configs.differences(saved, cfg)
+        different += [f"{split} data: its content is not what the run began with" for split in data if before["data"].get(split, data[split]) != data[split]]
+        different += [f"{what}: its content is not what the run began with" for what in ("model", "tokenizer") if before[what] != facts[what]]
+        if different:
+            raise UserError(f"{workdir} holds a run with another config ({'; '.join(different)}); give another --workdir, or the same config")
+        facts["data"] = before["data"] | data
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        save_tokenizer(inputs.tokenizer, checkpoint.directory, workdir / "model")
+        configs.write_json(workdir / "model" / "config.json", dict(checkpoint.config))
+        configs.save(file, cfg, facts)
+    except OSError as error:
+        raise DiskError(f"{workdir} cannot be written ({error}); give another --workdir, or free space") from None
+
+
+def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, items: Items, mesh: jax.sharding.Mesh, workdir: Path, *, num_steps: int) -> Plan:
+    """plan.json is written once and read ever after: devices and code may change, batches may not."""
+    file = workdir / "plan.json"
+    if file.exists():
+        return Plan.read(file)
+    plan = make_plan(
+        items.lengths,
+        items.item_starts,
+        fingerprint=items.fingerprint,
+        batch_size=cfg.data.batch_size,
+        num_steps=num_steps,
+        seed=cfg.seed,
+        num_devices=num_row_shards(mesh),
+        hidden_size=checkpoint.encoder.hidden_size,
+        num_row_counts=cfg.data.num_row_counts,
+        num_slots=cfg.data.num_slots,
+        max_rows=cfg.data.max_rows,
+    )
+    if jax.process_index() == 0:
+        plan.save(file)
+    return plan
+
+
+def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: jax.sharding.Mesh, fresh: tuple[str, ...]) -> list[str]:
+    """Lines for the start of a run."""
+    devices = mesh.devices.ravel()
+    sizes = {name: int(size) for name, size in mesh.shape.items() if size > 1}
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    items = inputs.items["train"]
+    shards = num_row_shards(mesh)
+    lines = [
+        f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}{f', mesh {sizes}' if sizes else ''}, jax {jax.__version__}",
+        f"model: {cfg.model.path}, {num_params:,} parameters, {sum(flatten(state.params)[path].size for path in fresh):,} of them new",
+        *(f"{name}: {len(inputs.records[name]):,} records, {len(one):,} examples, {one.num_tokens:,} tokens" for name, one in inputs.items.items()),
+        f"plan: rows of {plan.row_length} tokens with up to {plan.num_slots} examples; {' or '.join(map(str, plan.row_counts))} rows a step,"
+        f" {plan.padding_fraction:.1%} padding expected (one example a row, padded to the longest of the batch: {padding_to_longest(cfg, items):.1%})",
+    ]
+    if inputs.task.labels:
+        shown = ", ".join(inputs.task.labels[:12])
+        lines.insert(2, f"{len(inputs.task.labels)} labels: {shown}{' ...' if len(inputs.task.labels) > 12 else ''}")
+    if max(plan.row_counts) < shards:
+        fills = -(-cfg.data.batch_size * shards // max(plan.row_counts))
+        lines.append(f"note: {max(plan.row_counts)} rows leave {shards - max(plan.row_counts)} of {shards} devices empty; data.batch_size={fills} fills them")
+    return lines
+
+
+def padding_to_longest(cfg: Config, items: Items) -> float:
+    """The share of padding of random batches padded to their longest: what packing saves, estimated on up to 200 batches."""
+    lengths = np.random.default_rng(0).permutation(items.lengths)[: 200 * cfg.data.batch_size]
+    batches = [lengths[i : i + cfg.data.batch_size] for i in range(0, len(lengths), cfg.data.batch_size)]
+    return 1 - float(lengths.sum()) / sum(int(batch.max()) * len(batch) for batch in batches)
+
+
+def not_finite(inputs: Inputs, record_ids: Mapping[int, list[int]], workdir: Path) -> str:
+    """Writes the examples of the steps that were skipped in a row to nonfinite.json; returns the message."""
+    places = {str(step): [inputs.records["train"].where(record) for record in ids] for step, ids in record_ids.items()}
+    configs.write_json(workdir / "nonfinite.json", places)
+    steps = sorted(record_ids)
+    return (
+        f"loss or gradients were not finite in steps {steps[0]} to {steps[-1]}; their examples are in {workdir / 'nonfinite.json'}; "
+        "lower optim.learning_rate, or look at those examples"
+    )

@@ -1,0 +1,130 @@
+"""One optimizer step: a pure function of state and batch, jitted, with the state donated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from flaxft.data.base import Batch
+from flaxft.models.base import Params
+from flaxft.tasks.base import Task, Terms
+from flaxft.train.state import TrainState
+
+LossFn = Callable[[Params, Params, Batch, jax.Array], Terms]
+Metrics = dict[str, jax.Array]
+
+
+def make_loss_fn(task: Task, graphdef: nnx.GraphDef) -> LossFn:
+    """loss_fn(params, frozen, batch, rng) -> terms, with dropout on."""
+
+    def loss_fn(params: Params, frozen: Params, batch: Batch, rng: jax.Array) -> Terms:
+        model = nnx.merge(graphdef, params | frozen)
+        return task.loss(model(batch, deterministic=False, rngs=nnx.Rngs(dropout=rng)), batch)
+
+    return loss_fn
+
+
+def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformationExtraArgs, *, seed: int) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step of one micro-batch, pure. The objective is the sum over terms of sum / weight, over the global batch."""
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        loss, gradients = _gradients(loss_fn, state, batch, rng=_rng(seed, state.step, 0), totals=None)
+        return _update(tx, state, gradients, loss)
+
+    return train_step
+
+
+class TrainStep:
+    """`step(state, micro_batches) -> (state, metrics)`, compiled beforehand for every shape.
+
+    Several micro-batches give the very gradient of their union: the terms' weights, which depend on the batches alone, are totalled first.
+    """
+
+    def __init__(self, loss_fn: LossFn, tx: optax.GradientTransformationExtraArgs, *, seed: int, shardings: TrainState):
+        def weights(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+            # Only the weights are returned, so XLA drops the encoder from this program.
+            return {name: weight for name, (_, weight) in loss_fn(state.params, state.frozen, batch, _rng(seed, state.step, 0)).items()}
+
+        def accumulate(state: TrainState, batch: Batch, totals: Any, part: jax.Array, loss: jax.Array, gradients: Params) -> tuple[jax.Array, Params]:
+            more_loss, more = _gradients(loss_fn, state, batch, rng=_rng(seed, state.step, part), totals=totals)
+            return loss + more_loss, jax.tree.map(jnp.add, gradients, more)
+
+        def update(state: TrainState, loss: jax.Array, gradients: Params) -> tuple[TrainState, Metrics]:
+            return _update(tx, state, gradients, loss)
+
+        # Said rather than inferred: the compiler might lay the new state out otherwise than the next call expects it.
+        whole = shardings.step
+        after, summed = (shardings, whole), (whole, shardings.params)
+        self._jit = {
+            "step": jax.jit(make_train_step(loss_fn, tx, seed=seed), donate_argnums=0, out_shardings=after),
+            "weights": jax.jit(weights, out_shardings=whole),
+            "accumulate": jax.jit(accumulate, donate_argnums=(4, 5), out_shardings=summed),
+            "zeros": jax.jit(lambda state: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)), out_shardings=summed),
+            "add": jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), out_shardings=whole),
+            "update": jax.jit(update, donate_argnums=0, out_shardings=after),
+        }
+        self._compiled: dict[tuple[str, int], Any] = {}
+
+    def compile(self, state: TrainState, batch: Batch) -> None:
+        """For the shape of `batch` as a step of its own."""
+        self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
+
+    def compile_accumulation(self, state: TrainState, batch: Batch) -> None:
+        """For the shape of `batch` as one of several micro-batches."""
+        programs, rows = self._compiled, _num_rows(batch)
+        programs["zeros", 0] = self._jit["zeros"].lower(state).compile()
+        loss, gradients = programs["zeros", 0](state)
+        programs["weights", rows] = self._jit["weights"].lower(state, batch).compile()
+        totals = programs["weights", rows](state, batch)
+        programs["add", 0] = self._jit["add"].lower(totals, totals).compile()
+        part = jax.ShapeDtypeStruct((), jnp.int32)
+        programs["accumulate", rows] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients).compile()
+        programs["update", 0] = self._jit["update"].lower(state, loss, gradients).compile()
+
+    def __call__(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+        programs = self._compiled
+        if len(batches) == 1:
+            return programs["step", _num_rows(batches[0])](state, batches[0])
+        totals = programs["weights", _num_rows(batches[0])](state, batches[0])
+        for batch in batches[1:]:
+            totals = programs["add", 0](totals, programs["weights", _num_rows(batch)](state, batch))
+        loss, gradients = programs["zeros", 0](state)
+        for part, batch in enumerate(batches):
+            loss, gradients = programs["accumulate", _num_rows(batch)](state, batch, totals, np.int32(part), loss, gradients)
+        return programs["update", 0](state, loss, gradients)
+
+
+def _rng(seed: int, step: jax.Array, part: jax.Array | int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), part)
+
+
+def _gradients(loss_fn: LossFn, state: TrainState, batch: Batch, *, rng: jax.Array, totals: dict[str, jax.Array] | None) -> tuple[jax.Array, Params]:
+    def objective(params: Params) -> jax.Array:
+        terms = loss_fn(params, state.frozen, batch, rng)
+        weights = totals or {name: weight for name, (_, weight) in terms.items()}
+        # a batch without one label has no gradient, and no 0 / 0 either
+        return sum(jnp.where(weights[name] > 0, total / jnp.maximum(weights[name], 1e-9), 0.0) for name, (total, _) in terms.items())
+
+    return jax.value_and_grad(objective)(state.params)
+
+
+def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, gradients: Params, loss: jax.Array) -> tuple[TrainState, Metrics]:
+    grad_norm = optax.tree.norm(gradients)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params, step=state.step)
+    params = optax.apply_updates(state.params, updates)
+    # our own `where`: optax.apply_if_finite takes the bad update after its limit
+    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state))
+    num_nonfinite = jnp.where(finite, 0, state.num_nonfinite + 1)
+    metrics = {"loss": loss, "grad_norm": grad_norm, "num_nonfinite": num_nonfinite}
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, num_nonfinite=num_nonfinite), metrics
+
+
+def _num_rows(batch: Batch) -> int:
+    return int(batch["input_ids"].shape[0])

@@ -1,0 +1,239 @@
+"""The same command again continues with the same bits, whatever stopped it; devices, micro-batches and damage change no result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flaxft.checkpoint import MANIFEST
+from flaxft.errors import DamagedError, Interrupted, UserError
+from flaxft.train.loop import run
+from tests import tiny
+
+NUM_STEPS = 16  # two epochs of 60 items in batches of 8
+
+
+def final_arrays(workdir: Path) -> bytes:
+    """All arrays of the newest checkpoint as bytes."""
+    import jax
+    from orbax.checkpoint import v1 as ocp
+
+    newest = max(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Orbax warns that no shardings are given: here they are those of the run
+        parts = ocp.load_checkpointables((workdir / "checkpoints" / str(newest)).absolute())
+    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves({name: parts[name] for name in ("params", "opt_state", "progress")}))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    results = run(tiny.config(folder), folder / "run")
+    assert results["compiles_after_start"] == 0
+    return folder, results
+
+
+def test_a_run_learns_and_writes_what_it_promises(uninterrupted):
+    folder, results = uninterrupted
+    losses = tiny.losses(folder / "run")
+    assert len(losses) == NUM_STEPS == results["steps"]
+    assert np.mean([losses[s] for s in range(13, 17)]) < 0.7 * np.mean([losses[s] for s in range(1, 5)])
+    assert set(results["evals"]) == {"validation", "test"}
+    assert 0 <= results["padding_fraction"] < 1
+    assert results["useful_tokens_per_second"] > 0
+    for name in ("config.json", "plan.json", "results.json", "predictions/test.jsonl", "model/tokenizer.json"):
+        assert (folder / "run" / name).is_file(), name
+    assert json.loads((folder / "run" / "results.json").read_text()) == results
+
+
+def test_two_runs_have_the_same_bits(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    run(tiny.config(folder), tmp_path / "run")
+    assert tiny.losses(tmp_path / "run") == tiny.losses(folder / "run")
+    assert final_arrays(tmp_path / "run") == final_arrays(folder / "run")
+
+
+def test_kill_9_and_resume_to_the_bit(uninterrupted, tmp_path):
+    """A real process, killed in the middle without warning, more than once."""
+    folder, _ = uninterrupted
+    code = (
+        "import sys; from pathlib import Path; from tests import tiny; from flaxft.train.loop import run;"
+        f"cfg = tiny.config(Path({str(folder)!r}), **{{'log.every': 1, 'checkpoint.every': 2}}); run(cfg, Path({str(tmp_path / 'run')!r}))"
+    )
+    for at_step in (3, 9):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            for line in process.stdout:
+                if line.startswith(f"step {at_step}/"):
+                    process.kill()
+                    break
+        assert process.returncode == -signal.SIGKILL
+    last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "resumed from step" in last.stdout
+    assert tiny.losses(tmp_path / "run") == tiny.losses(folder / "run")
+    assert final_arrays(tmp_path / "run") == final_arrays(folder / "run")
+
+
+def test_sigterm_saves_and_loses_no_step(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    cfg = tiny.config(folder, **{"log.every": 1})
+    seen = threading.Event()
+
+    def terminate():
+        while not (tmp_path / "run" / "metrics.jsonl").exists() and not seen.is_set():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    with pytest.raises(Interrupted) as caught:
+        run(cfg, tmp_path / "run")
+    seen.set()
+    thread.join()
+    assert caught.value.exit_code == 143
+    done = len(tiny.losses(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / str(done) / MANIFEST).exists()
+    run(cfg, tmp_path / "run")
+    assert tiny.losses(tmp_path / "run") == tiny.losses(folder / "run")
+    assert final_arrays(tmp_path / "run") == final_arrays(folder / "run")
+
+
+def copy_without_end(folder: Path, target: Path) -> Path:
+    """The finished run as it was before its last checkpoint."""
+    shutil.copytree(folder / "run", target)
+    return target
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "manifest", "uncommitted"])
+def test_a_damaged_checkpoint_is_never_used(uninterrupted, tmp_path, damage, capsys):
+    folder, _ = uninterrupted
+    workdir = copy_without_end(folder, tmp_path / "run")
+    newest = max((int(entry.name) for entry in (workdir / "checkpoints").iterdir()))
+    target = workdir / "checkpoints" / str(newest)
+    largest = max((file for file in target.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    elif damage == "cut":
+        largest.write_bytes(content[:-10])
+    elif damage == "delete":
+        largest.unlink()
+    elif damage == "manifest":
+        manifest = target / MANIFEST
+        manifest.write_text(manifest.read_text().replace('"bad_evals": ', '"bad_evals": 1'))
+    else:
+        (target / MANIFEST).unlink()
+    run(tiny.config(folder), workdir)
+    assert (damage == "uncommitted") or "damaged" in capsys.readouterr().out
+    assert tiny.losses(workdir) == tiny.losses(folder / "run")
+    assert final_arrays(workdir) == final_arrays(folder / "run")
+
+
+def test_all_damaged_is_an_error_with_its_own_code(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    workdir = copy_without_end(folder, tmp_path / "run")
+    for manifest in workdir.rglob(MANIFEST):
+        manifest.write_text("{")
+    with pytest.raises(DamagedError, match="all .* damaged") as caught:
+        run(tiny.config(folder), workdir)
+    assert caught.value.exit_code == 4
+
+
+def test_another_config_is_refused_by_name(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    with pytest.raises(UserError, match=r"optim.learning_rate: 0.01 -> 0.1.*seed: 0 -> 7"):
+        run(tiny.config(folder, **{"optim.learning_rate": 0.1, "seed": 7}), folder / "run")
+    before = (folder / "run" / "config.json").read_bytes()
+    run(tiny.config(folder, **{"log.every": 3, "checkpoint.every": 7}), folder / "run")  # operational: may differ
+    assert json.loads(before)["config"]["log"]["every"] == 4
+
+
+def test_changed_data_is_refused(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    workdir = copy_without_end(folder, tmp_path / "run")
+    other = tiny.corpus(tmp_path / "other.conll", seed=5)
+    with pytest.raises(UserError, match="train data"):
+        run(tiny.config(folder, **{"task.train": str(other)}), workdir)
+    moved = tmp_path / "moved.conll"
+    shutil.copy(folder / "train.conll", moved)
+    run(tiny.config(folder, **{"task.train": str(moved)}), workdir)  # the same content under another name
+
+
+def test_accumulation_is_exact(uninterrupted, tmp_path):
+    """Micro-batches give the losses of one batch (dropout off: its mask follows rows within the micro-batch)."""
+    folder, _ = uninterrupted
+    still = {"model.hidden_dropout": 0.0, "model.attention_dropout": 0.0, "model.classifier_dropout": 0.0, "optim.learning_rate": 1e-3}
+    whole = run(tiny.config(folder, **still), tmp_path / "whole")
+    parts = run(tiny.config(folder, **still, **{"data.max_rows": 2}), tmp_path / "parts")
+    assert json.loads((tmp_path / "parts" / "plan.json").read_text())["row_counts"][-1] <= 2
+    assert parts["compiles_after_start"] == 0
+    one, many = tiny.losses(tmp_path / "whole"), tiny.losses(tmp_path / "parts")
+    assert max(abs(one[step] - many[step]) for step in one) < 1e-5
+    assert whole["steps"] == parts["steps"]
+
+
+DEVICES = """
+import sys
+from pathlib import Path
+from tests import tiny
+from flaxft.train.loop import run
+import jax
+folder, workdir, mesh = Path(sys.argv[1]), Path(sys.argv[2]), eval(sys.argv[3])
+cfg = tiny.config(folder, **{f"mesh.{axis}": size for axis, size in mesh.items()})
+results = run(cfg, workdir)
+assert results["compiles_after_start"] == 0, results
+assert len(jax.devices()) == 8
+"""
+
+
+@pytest.mark.parametrize("mesh", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_eight_devices_see_the_same_batches(uninterrupted, tmp_path, mesh):
+    folder, _ = uninterrupted
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    shutil.copytree(folder / "run", tmp_path / "run", ignore=lambda _, names: [n for n in names if n not in ("plan.json",)])
+    done = subprocess.run([sys.executable, "-c", DEVICES, str(folder), str(tmp_path / "run"), str(mesh)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, many = tiny.losses(folder / "run"), tiny.losses(tmp_path / "run")
+    assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(one.values())
+
+
+def test_resume_on_eight_devices(uninterrupted, tmp_path):
+    """A run that began on one device goes on on eight: same batches, losses within 1e-5."""
+    folder, _ = uninterrupted
+    workdir = copy_without_end(folder, tmp_path / "run")
+    newest = sorted(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
+    for step in newest[1:]:
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, "-c", DEVICES, str(folder), str(workdir), "{'data': 4, 'tensor': 2}"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"resumed from step {newest[0]}" in done.stdout
+    one, many = tiny.losses(folder / "run"), tiny.losses(workdir)
+    assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(one.values())
+
+
+def test_early_stopping_survives_a_resume(uninterrupted, tmp_path):
+    from flaxft.config import Eval
+
+    folder, _ = uninterrupted
+    # accuracy cannot rise with a rate of almost nothing: the first evaluation stays the best
+    changes = {"optim.learning_rate": 1e-9, "num_epochs": 6, "log.every": 1}
+    cfg = tiny.config(folder, **changes)
+    cfg.evals = {"validation": Eval(every=4, patience=3)}
+    results = run(cfg, tmp_path / "run")
+    assert results["best"]["step"] == 4
+    assert results["steps"] == 16
+    again = run(cfg, tmp_path / "run")
+    assert again["steps"] == 16
+    assert again["evals"] == results["evals"]
