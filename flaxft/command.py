@@ -6,13 +6,13 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
 
 from flaxft import config as configs
 from flaxft import errors
@@ -95,28 +95,45 @@ def from_file(name: str) -> Config:
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:
     """`--config.optim.learning_rate=3e-5` and the like, typed by the field's annotation. Raises UserError: got, expected, nearest name."""
+    # Not ml_collections.config_flags: it reads annotations as written, and fails on those that `from __future__ import annotations` leaves as strings.
     seen: set[str] = set()
-    rest = []
     for override in overrides:
-        name = re.sub(r"^--(no)?config\.", "", override.partition("=")[0])
+        flag, given, text = override.partition("=")
+        name = re.sub(r"^--(no)?config\.", "", flag)
         if name in seen:
             raise UsageError(f"--config.{name} is given twice; give it once")
         seen.add(name)
         owner, field = _find(cfg, name)
-        hint = typing.get_type_hints(type(owner))[field]
-        value = override.partition("=")[2]
-        if value.lower() == "none" and type(None) in typing.get_args(hint):
-            setattr(owner, field, None)
-        elif typing.get_origin(hint) is tuple and "=" in override:
-            setattr(owner, field, _names(value))
-        else:
-            rest.append(override)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dataclass("config", cfg, flag_values=values, sys_argv=["flaxft", *rest])
-    try:
-        values(["flaxft", *rest])
-    except flags.Error as error:
-        raise UserError(_one_line(error)) from None
+        hint = typing.get_type_hints(type(owner))[field] if not isinstance(owner, dict) else type(owner[field])
+        if not given:
+            text = "false" if flag.startswith("--no") else "true"
+        try:
+            setattr(owner, field, _value(text, hint))
+        except ValueError:
+            raise UserError(f"--config.{name} is {text!r}, expected {_words(hint)}") from None
+
+
+def _value(text: str, hint: Any) -> Any:
+    """Text as a value of the annotated type. Raises ValueError."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(None) in allowed and text.lower() == "none":
+        return None
+    if bool in allowed:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    for kind in (int, float, str):
+        if kind in allowed:
+            return kind(text)
+    if any(typing.get_origin(kind) is tuple for kind in allowed):  # `a,b`, `('a', 'b')` and `["a", "b"]` alike
+        return tuple(part for one in text.strip("()[] ").split(",") if (part := one.strip().strip("'\"")))
+    raise ValueError(text)
+
+
+def _words(hint: Any) -> str:
+    if dataclasses.is_dataclass(hint):
+        return f"one of its fields: {', '.join(field.name for field in dataclasses.fields(hint))}"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, str(hint).replace("NoneType", "none"))
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -174,14 +191,5 @@ def _child(owner: Any, part: str, path: str) -> Any:
     return owner[part] if isinstance(owner, dict) else getattr(owner, part)
 
 
-def _names(value: str) -> tuple[str, ...]:
-    """`a,b`, `('a', 'b')` and `["a", "b"]` alike."""
-    return tuple(part for one in value.strip("()[] ").split(",") if (part := one.strip().strip("'\"")))
-
-
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    match = re.match(r"flag (--\S+?)=(.*?): (.*)", text)
-    return f"{match[1]} is {match[2]!r}: {match[3]}" if match else text
-
-
+    return " ".join(str(error).split())

@@ -99,7 +99,8 @@ class Writer:
             self._stream = None
 
     def _replace(self, lines: list[str]) -> None:
-        assert self._file and not self._stream, "only between open files"
+        assert self._file, "only with a workdir"
+        assert not self._stream, "only between open files"
         temporary = self._file.with_suffix(".tmp")
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         os.replace(temporary, self._file)

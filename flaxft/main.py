@@ -16,11 +16,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flaxft import config as configs
 from flaxft import errors
 from flaxft.command import Command, UsageError, parse
 from flaxft.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from flaxft.predict import Predictor
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -81,7 +85,7 @@ def predict(command: Command) -> None:
         configs.write_text(Path(command.output), "".join(lines))
 
 
-def _predictor(command: Command):  # type: ignore[no-untyped-def]
+def _predictor(command: Command) -> Predictor:
     from flaxft.predict import from_model, from_run
 
     if command.config is None or command.workdir is None:

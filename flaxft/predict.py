@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -130,7 +130,9 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
             "train it first, or give the --workdir of a run"
         )
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
-    task = dataclasses.replace(cfg.task, train="").resolve(tokenizer, checkpoint)  # labels are the model's, not the train split's
+    task = copy.copy(cfg.task)
+    task.train = ""  # labels are the model's, not the train split's
+    task = task.resolve(tokenizer, checkpoint)
     if task.labels != checkpoint.labels:
         raise UserError(f"task.labels are {list(task.labels)}, but {checkpoint.name} has {list(checkpoint.labels)}; leave task.labels empty")
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=True, seed=cfg.seed)

@@ -50,19 +50,19 @@ def weights(config: dict[str, Any], *, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tensors of a BertModel under their Hugging Face names."""
     rng = np.random.default_rng(seed)
     size, inner = config["hidden_size"], config["intermediate_size"]
-    shapes = {f"embeddings.{name}_embeddings.weight": (config[key], size) for name, key in
-              (("word", "vocab_size"), ("position", "max_position_embeddings"), ("token_type", "type_vocab_size"))}  # fmt: skip
+    tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
+    shapes = {f"embeddings.{name}_embeddings.weight": (config[key], size) for name, key in tables.items()}
+    squares = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+    products = dict.fromkeys(squares, (size, size)) | {"intermediate.dense": (inner, size), "output.dense": (size, inner)}
     norms = ["embeddings.LayerNorm"]
-    for i in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}"
-        for place, (out, into) in {"attention.self.query": (size, size), "attention.self.key": (size, size), "attention.self.value": (size, size),
-                                   "attention.output.dense": (size, size), "intermediate.dense": (inner, size), "output.dense": (size, inner)}.items():  # fmt: skip
-            shapes |= {f"{layer}.{place}.weight": (out, into), f"{layer}.{place}.bias": (out,)}
+    for layer in (f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])):
+        for place, shape in products.items():
+            shapes |= {f"{layer}.{place}.weight": shape, f"{layer}.{place}.bias": shape[:1]}
         norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    tensors = {name: (rng.standard_normal(shape) * config["initializer_range"]).astype(np.float32) for name, shape in shapes.items()}
+    tensors = {name: rng.standard_normal(shape) * config["initializer_range"] for name, shape in shapes.items()}
     for norm in norms:
-        tensors |= {f"{norm}.weight": (1 + 0.1 * rng.standard_normal(size)).astype(np.float32), f"{norm}.bias": (0.1 * rng.standard_normal(size)).astype(np.float32)}
-    return tensors
+        tensors |= {f"{norm}.weight": 1 + 0.1 * rng.standard_normal(size), f"{norm}.bias": 0.1 * rng.standard_normal(size)}
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 
 def corpus(file: Path, *, num: int = 60, seed: int = 0, longest: int = 30) -> Path:
@@ -71,7 +71,8 @@ def corpus(file: Path, *, num: int = 60, seed: int = 0, longest: int = 30) -> Pa
     tags = dict.fromkeys(("anna", "bob", "carl", "dora"), "B-PER") | dict.fromkeys(("paris", "rome", "oslo"), "B-LOC") | {"acme": "B-ORG", "corp": "I-ORG"}
     lines = []
     for _ in range(num):
-        words = [word for pick in rng.integers(0, len(WORDS), rng.integers(3, longest)) for word in (["acme", "corp"] if WORDS[pick] in ("acme", "corp") else [WORDS[pick]])]
+        picked = [WORDS[pick] for pick in rng.integers(0, len(WORDS), rng.integers(3, longest))]
+        words = " ".join("acme corp" if word in ("acme", "corp") else word for word in picked).split()
         lines += [f"{word}\t{tags.get(word, 'O')}" for word in words] + [""]
     file.write_text("\n".join(lines) + "\n")
     return file

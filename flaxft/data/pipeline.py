@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
-
 import numpy as np
 
 from flaxft.data.base import Batch, Features, Field
@@ -132,5 +131,3 @@ def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
 def real_tokens(batches: list[Batch]) -> tuple[int, int]:
     """`(tokens with segment_id > 0, all positions)` of a step."""
     return sum(int((b["segment_ids"] > 0).sum()) for b in batches), sum(int(np.asarray(b["segment_ids"]).size) for b in batches)
-
-

@@ -47,8 +47,10 @@ class SubwordTokenizer:
         ids, word_ids = encoding.ids, encoding.word_ids
         empty = set(range(len(words))) - set(word_ids)
         if empty:
-            pairs = sorted([(word, 0, i) for word, i in zip(word_ids, ids, strict=True)] + [(word, 0, self._unknown) for word in empty], key=lambda p: p[0])
-            word_ids, ids = [p[0] for p in pairs], [p[2] for p in pairs]
+            all_words = np.r_[np.asarray(word_ids, np.int32), np.asarray(sorted(empty), np.int32)]
+            all_ids = np.r_[np.asarray(ids, np.int32), np.full(len(empty), self._unknown, np.int32)]
+            order = np.argsort(all_words, kind="stable")
+            return all_ids[order], all_words[order]
         return np.asarray(ids, np.int32), np.asarray(word_ids, np.int32)
 
     def text(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,7 +107,7 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
 
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # the Rust side raises the bare class
+    except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class)
         raise UserError(f"{file}: not a tokenizer ({error}); fetch it again") from None
 
 
@@ -116,7 +118,7 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
 
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
-    except Exception as error:  # transformers raises whatever its many readers raise
+    except Exception as error:  # noqa: BLE001 (transformers raises whatever its many readers raise)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason}); copy the checkpoint's tokenizer.json there") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -67,8 +67,8 @@ class BertConfig:
         problems += [f"{key} is {config[key]!r}, understood is {value!r}" for key, value in REQUIRED.items() if config.get(key, value) != value]
         known = {name: config[name] for name in fields if name in config}
         for field in dataclasses.fields(cls):
-            wanted = type(field.default) if field.default is not None else float
-            value = known.get(field.name, field.default)
+            wanted: Any = type(field.default) if field.default is not None else float
+            value: Any = known.get(field.name, field.default)
             if value is None and field.default is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
@@ -190,7 +190,7 @@ class Layers(nnx.Module):
         for i in range(self.num_layers):
             setattr(self, str(i), Layer(config, rngs=rngs))
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Layer]:
         return (getattr(self, str(i)) for i in range(self.num_layers))
 
 

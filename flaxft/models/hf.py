@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +150,8 @@ def _snapshot(repository: str, revision: str | None) -> Path:
         raise UserError(f"model.path={repository} is neither a directory here nor a model on the hub (private ones need HF_TOKEN); mend the name") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model.path={repository} is no directory here, not in the hub's cache, and could not be fetched ({reason}); give a directory") from None
+        where = "no directory here, not in the hub's cache, and could not be fetched"
+        raise UserError(f"model.path={repository} is {where} ({reason}); give a directory, or connect to the hub") from None
 
 
 def _read_config(directory: Path) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def _safetensors(file: Path) -> dict[str, Stored]:
     try:
         handle = safe_open(file, framework="numpy")
         names = list(handle.keys())
-        return {name: Stored(name, tuple(handle.get_slice(name).get_shape()), lambda name=name: handle.get_tensor(name)) for name in names}
+        return {name: Stored(name, tuple(handle.get_slice(name).get_shape()), partial(handle.get_tensor, name)) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file}: damaged or cut off ({error}); fetch it again") from None
 
@@ -227,7 +229,12 @@ def _sniff(file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(64)
-        kinds = {b"version https://git-lfs": "a git-lfs pointer, not the weights (run git lfs pull)", b"<": "an HTML page", b"\x80": "a pickle", b"PK": "a zip or PyTorch archive"}
+        kinds = {
+            b"version https://git-lfs": "a git-lfs pointer, not the weights (run git lfs pull)",
+            b"<": "an HTML page",
+            b"\x80": "a pickle",
+            b"PK": "a zip or PyTorch archive",
+        }
         found = next((kind for magic, kind in kinds.items() if start.startswith(magic) and start[8:9] != b"{"), None)
         if found:
             raise UserError(f"{file}: it is {found}; put a real safetensors file there")
@@ -274,9 +281,9 @@ def _msgpack(file: Path) -> dict[str, Stored]:
     try:
         tree = serialization.msgpack_restore(file.read_bytes())
         flat = flatten(tree)
-    except Exception as error:  # msgpack raises a dozen unrelated types on damaged bytes
+    except Exception as error:  # noqa: BLE001 (msgpack raises a dozen unrelated types on damaged bytes)
         raise UserError(f"{file}: damaged, cut off, or no Flax weights ({type(error).__name__}: {error}); fetch it again") from None
-    return {name: Stored(name, tuple(np.shape(leaf)), lambda leaf=leaf: np.asarray(leaf)) for name, leaf in flat.items()}
+    return {name: Stored(name, tuple(np.shape(leaf)), partial(np.asarray, leaf)) for name, leaf in flat.items()}
 
 
 # ---- names --------------------------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ class Task(Protocol):
     """A dataclass; its fields are its config. One task family is one file. A split's path is the field of its name: `train`, `validation`, `test`."""
 
     kind: ClassVar[str]  # of its head: token | sequence | choice | span | mlm
+    train: str  # a path, empty for none; so are `validation` and `test`, which not every task has
     main_metric: str  # picks the best checkpoint; "-loss" where smaller is better
     labels: tuple[str, ...]  # names of the head's outputs, after `resolve`; empty where they have none
 

@@ -55,7 +55,7 @@ class Evaluator:
         """What a user reads, one per record, and the loss terms' totals `{name: (sum, weight)}`. `poll` may raise to abandon it."""
         pipeline = Pipeline(items, self._task.spec(), seed=0, num_devices=num_row_shards(self._mesh))
         self.compile(params, frozen, pipeline, shape)
-        found: list[Mapping[str, np.ndarray] | None] = [None] * len(items.lengths)
+        found: list[Mapping[str, np.ndarray]] = [{}] * len(items.lengths)
         totals: dict[str, tuple[float, float]] = {}
         for batch, (predictions, terms) in self._forward(params, frozen, pipeline, shape):
             poll()
@@ -63,7 +63,7 @@ class Evaluator:
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + float(total), before[1] + float(weight))
             _take_apart(predictions, batch, items.lengths, found)
-        assert all(one is not None for one in found), "every feature is predicted exactly once"
+        assert all(found), "every feature is predicted exactly once"
         decoded = []
         for record, features in enumerate(_features_of_records(items, len(records))):
             predictions_of = [found[number] for number in features]
@@ -119,7 +119,7 @@ def _take_apart(predictions: Any, batch: Batch, lengths: np.ndarray, found: list
     for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
         number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])
         along_t = {name: array[r, start : start + int(lengths[number])] for name, array in predictions.get("T", {}).items()}
-        assert found[number] is None, number
+        assert not found[number], number
         found[number] = along_t | {name: array[r, s] for name, array in predictions.get("S", {}).items()}
 
 

@@ -20,7 +20,8 @@ from flaxft.errors import Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
 from flaxft.optim import make_schedule, make_tx
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.train import prepare, state as states
+from flaxft.train import prepare
+from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
 from flaxft.train.meter import Meter
 from flaxft.train.signals import Signals
@@ -99,7 +100,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
     # ---- restore --------------------------------------------------------------------------------------------------------------------------------
     checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.checkpoint.keep, is_first_process=jax.process_index() == 0)
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), states.saved(state), states.saved(shardings))
-    step, progress = 0, {"best": None, "bad_evals": 0, "stopped": False, "evaluated": 0, "totals": None}
+    step = 0
+    progress: dict[str, Any] = {"best": None, "bad_evals": 0, "stopped": False, "evaluated": 0, "calibration": None, "totals": None}
     found = checkpointer.restore_newest(like)
     if found:
         step, parts, progress = found
@@ -117,10 +119,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         """Scores the splits that are due and keeps the record of the best; the first split of the config decides."""
         found = {}
         for name in filter(is_due, evals):
-            calibration = None if name == next(iter(evals)) else progress.get("calibration")
-            result = evaluator.evaluate(
-                state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll
-            )
+            calibration = None if name == next(iter(evals)) else progress["calibration"]
+            result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll)
             found[name] = result.metrics
             writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if "/" not in key))
             if calibration is None:
@@ -174,7 +174,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         writer.stop_progress()
 
     # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
-    best = progress["best"] or {"step": step, "calibration": None}
+    best: dict[str, Any] = progress["best"] or {"step": step, "calibration": None}
     params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
     finals = {}
     for name in scored:
@@ -183,7 +183,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         (workdir / "predictions").mkdir(exist_ok=True)
         lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
         (workdir / "predictions" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-        writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n\n{task.report(result.decoded, records[name])}")
+        writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
+        writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
     configs.write_json(workdir / "results.json", results)
     checkpointer.close()

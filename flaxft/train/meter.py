@@ -88,5 +88,5 @@ class Meter:
     def close(self) -> None:
         jax.monitoring.unregister_event_duration_listener(self._note)
 
-    def _note(self, event: str, duration: float, **_: Any) -> None:
+    def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._num_compiles += event == COMPILE_EVENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -36,4 +37,4 @@ def saved(state: TrainState) -> dict[str, Any]:
 
 def restored(state: TrainState, parts: dict[str, Any]) -> TrainState:
     """The inverse of `saved`."""
-    return state.replace(params=parts["params"], opt_state=parts["opt_state"], **parts["progress"])
+    return dataclasses.replace(state, params=parts["params"], opt_state=parts["opt_state"], **parts["progress"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -109,7 +110,8 @@ def _gradients(loss_fn: LossFn, state: TrainState, batch: Batch, *, rng: jax.Arr
         terms = loss_fn(params, state.frozen, batch, rng)
         weights = totals or {name: weight for name, (_, weight) in terms.items()}
         # a batch without one label has no gradient, and no 0 / 0 either
-        return sum(jnp.where(weights[name] > 0, total / jnp.maximum(weights[name], 1e-9), 0.0) for name, (total, _) in terms.items())
+        means = [jnp.where(weights[name] > 0, total / jnp.maximum(weights[name], 1e-9), 0.0) for name, (total, _) in terms.items()]
+        return jnp.sum(jnp.stack(means))
 
     return jax.value_and_grad(objective)(state.params)
 
@@ -123,7 +125,7 @@ def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, gradie
     params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state))
     num_nonfinite = jnp.where(finite, 0, state.num_nonfinite + 1)
     metrics = {"loss": loss, "grad_norm": grad_norm, "num_nonfinite": num_nonfinite}
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, num_nonfinite=num_nonfinite), metrics
+    return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state, num_nonfinite=num_nonfinite), metrics
 
 
 def _num_rows(batch: Batch) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_rows_in_order_visit_every_item_once_and_in_order(table, num_slots):
     batches = [batch.features for batch in rows_in_order(lengths, starts, row_length=32, num_slots=num_slots, num_rows=3)]
     check_rows(batches, lengths, items, row_length=32, num_slots=num_slots, max_rows=3)
     bounds = [(min(f for row in rows for f in row), max(f for row in rows for f in row)) for rows in batches]
-    assert all(before[1] < after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(bounds))
 
 
 @settings(deadline=None, max_examples=30)
@@ -113,8 +114,6 @@ def test_one_slot_packs_nothing():
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 4))
 def test_row_counts_are_optimal(needed, num_counts):
-    import itertools
-
     needed = np.array(needed)
     counts = fit_row_counts(needed, num_counts)
 

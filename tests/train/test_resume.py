@@ -118,7 +118,7 @@ def copy_without_end(folder: Path, target: Path) -> Path:
 def test_a_damaged_checkpoint_is_never_used(uninterrupted, tmp_path, damage, capsys):
     folder, _ = uninterrupted
     workdir = copy_without_end(folder, tmp_path / "run")
-    newest = max((int(entry.name) for entry in (workdir / "checkpoints").iterdir()))
+    newest = max(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
     target = workdir / "checkpoints" / str(newest)
     largest = max((file for file in target.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -145,7 +145,7 @@ def test_all_damaged_is_an_error_with_its_own_code(uninterrupted, tmp_path):
     workdir = copy_without_end(folder, tmp_path / "run")
     for manifest in workdir.rglob(MANIFEST):
         manifest.write_text("{")
-    with pytest.raises(DamagedError, match="all .* damaged") as caught:
+    with pytest.raises(DamagedError, match=r"all .* damaged") as caught:
         run(tiny.config(folder), workdir)
     assert caught.value.exit_code == 4
 
@@ -197,13 +197,20 @@ assert len(jax.devices()) == 8
 """
 
 
+def on_eight_devices(folder: Path, workdir: Path, mesh: dict[str, int]) -> str:
+    """Runs there in a process of its own; returns what it printed."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", DEVICES, str(folder), str(workdir), str(mesh)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("mesh", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_eight_devices_see_the_same_batches(uninterrupted, tmp_path, mesh):
     folder, _ = uninterrupted
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    shutil.copytree(folder / "run", tmp_path / "run", ignore=lambda _, names: [n for n in names if n not in ("plan.json",)])
-    done = subprocess.run([sys.executable, "-c", DEVICES, str(folder), str(tmp_path / "run"), str(mesh)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    shutil.copytree(folder / "run", tmp_path / "run", ignore=lambda _, names: [n for n in names if n != "plan.json"])
+    on_eight_devices(folder, tmp_path / "run", mesh)
     one, many = tiny.losses(folder / "run"), tiny.losses(tmp_path / "run")
     assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(one.values())
 
@@ -215,10 +222,7 @@ def test_resume_on_eight_devices(uninterrupted, tmp_path):
     newest = sorted(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
     for step in newest[1:]:
         shutil.rmtree(workdir / "checkpoints" / str(step))
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    done = subprocess.run([sys.executable, "-c", DEVICES, str(folder), str(workdir), "{'data': 4, 'tensor': 2}"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"resumed from step {newest[0]}" in done.stdout
+    assert f"resumed from step {newest[0]}" in on_eight_devices(folder, workdir, {"data": 4, "tensor": 2})
     one, many = tiny.losses(folder / "run"), tiny.losses(workdir)
     assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(one.values())
 
