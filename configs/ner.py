@@ -20,5 +20,5 @@ def get_config():
         optim=Optim(learning_rate=1e-3, warmup=0.1),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},
-        num_epochs=6,
+        num_epochs=10,
     )

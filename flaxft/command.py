@@ -6,6 +6,8 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+import sys
+import traceback
 import types
 import typing
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from absl import flags
 from flaxft import config as configs
 from flaxft import errors
 from flaxft.config import Config
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, reason
 
 PLAIN = ("config", "workdir", "mode", "input", "output")
 
@@ -45,7 +47,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     values = _plain_flags(plain, modes)
     workdir = Path(values["workdir"]) if values["workdir"] else None
     if workdir is None and values["config"]:
-        workdir = Path("runs") / Path(values["config"].partition(".py")[0]).name
+        workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
     saved = workdir / "config.json" if workdir else None
     cfg = None
     if values["mode"] != modes[0] and saved and saved.is_file():
@@ -74,23 +76,30 @@ def from_file(name: str) -> Config:
     if spec is None or spec.loader is None:
         raise UserError(f"--config={file_name}: not a Python file; give one that defines get_config()")
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as error:
-        raise UserError(f"{file}: cannot be imported ({type(error).__name__}: {error}); mend the file") from None
+    sys.modules[spec.name] = module  # where dataclasses and typing look up the annotations of classes that the file defines
+    _call(file, spec.loader.exec_module, module)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"{file} has no function get_config(); it must return a flaxft.config.Config")
     takes = len(inspect.signature(get_config).parameters)
     if argument and not takes:
         raise UserError(f"--config={name}: get_config() of {file} takes no argument; leave out :{argument}")
-    try:
-        cfg = get_config(argument) if argument else get_config()
-    except TypeError as error:  # dataclass(unknown=...) says which field
-        raise UserError(f"{file}: get_config() failed ({error}); mend the file") from None
+    cfg = _call(file, get_config, *([argument] if argument else []))
     if not isinstance(cfg, Config):
         raise UserError(f"{file}: get_config() returned {type(cfg).__name__}, expected a flaxft.config.Config")
     return cfg
+
+
+def _call(file: Path, function: Any, *arguments: Any) -> Any:
+    """What the user's code returns. What it raises becomes a UserError with the last line of `file` that it came by."""
+    try:
+        return function(*arguments)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a config file is code: it may raise anything)
+        lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
+        place = f"{file}:{lines[-1]}" if lines else str(file)
+        raise UserError(f"{place}: {type(error).__name__}: {reason(error)}; mend the file") from None
 
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:
@@ -104,7 +113,12 @@ def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:
             raise UsageError(f"--config.{name} is given twice; give it once")
         seen.add(name)
         owner, field = _find(cfg, name)
-        hint = typing.get_type_hints(type(owner))[field] if not isinstance(owner, dict) else type(owner[field])
+        value = owner[field] if isinstance(owner, dict) else getattr(owner, field)
+        hint = type(value) if dataclasses.is_dataclass(value) or isinstance(owner, dict) else typing.get_type_hints(type(owner))[field]
+        if given and flag.startswith("--no"):
+            raise UsageError(f"{flag} takes no value; give --config.{name}={text}")
+        if not given and bool not in (hint, *typing.get_args(hint)):
+            raise UsageError(f"{flag} is missing its value; give --config.{name}=VALUE")
         if not given:
             text = "false" if flag.startswith("--no") else "true"
         try:
@@ -163,7 +177,7 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
         values(["flaxft", *arguments])
     except flags.Error as error:
         unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
-        raise UsageError(_one_line(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
+        raise UsageError(reason(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
     return {name: getattr(values, name) for name in PLAIN}
 
 
@@ -189,7 +203,3 @@ def _child(owner: Any, part: str, path: str) -> Any:
         allowed = f"known are {', '.join(known)}" if known else "it has no fields"
         raise UserError(f"--{path}.{part}: {type(owner).__name__} has no field {part!r}{nearest(part, known)}; {allowed}")
     return owner[part] if isinstance(owner, dict) else getattr(owner, part)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -22,6 +22,7 @@ from flaxft.sharding import Mesh
 from flaxft.tasks.base import Task
 
 PLUG_INS = ("tasks", "models", "peft", "methods")  # the packages that a saved "type" may name
+FACTS = ("data", "model", "tokenizer", "vocab_size", "max_length")  # what a run saves beside its config
 # May differ on resume: they change how a run is computed, not what.
 OPERATIONAL = ("mesh", "log", "checkpoint", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision")
 
@@ -78,12 +79,14 @@ def _wrong_types(value: Any, path: str) -> list[str]:
     wrong = []
     for field in dataclasses.fields(value):
         found, name = getattr(value, field.name), f"{path}{field.name}"
-        if dataclasses.is_dataclass(found):
+        if not _is(found, hints[field.name]):
+            wrong.append(f"{name} is {found!r}, expected {_name(hints[field.name])}")
+        elif dataclasses.is_dataclass(found):
             wrong += _wrong_types(found, f"{name}.")
         elif isinstance(found, dict):
-            wrong += [problem for key, one in found.items() if dataclasses.is_dataclass(one) for problem in _wrong_types(one, f"{name}.{key}.")]
-        elif not _is(found, hints[field.name]):
-            wrong.append(f"{name} is {found!r}, expected {_name(hints[field.name])}")
+            kind = typing.get_args(hints[field.name])[1]
+            wrong += [f"{name}.{key} is {one!r}, expected {_name(kind)}" for key, one in found.items() if not _is(one, kind)]
+            wrong += [problem for key, one in found.items() if _is(one, kind) for problem in _wrong_types(one, f"{name}.{key}.")]
     return wrong
 
 
@@ -95,8 +98,9 @@ def _is(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     kind = typing.get_origin(hint) or hint
-    if getattr(kind, "_is_protocol", False):
-        return False  # a plug-in is a dataclass
+    if getattr(kind, "_is_protocol", False):  # a plug-in is a dataclass with the protocol's methods
+        is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        return is_dataclass and all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
     return isinstance(value, kind)
 
 
@@ -121,7 +125,7 @@ def to_json(value: Any) -> Any:
 
 def from_json(value: Any, where: str, *, own: Sequence[type] = ()) -> Any:
     """The inverse. A "type" names a section, a class of flaxft's plug-in packages, or one of `own`; nothing else is imported. Raises UserError."""
-    if isinstance(value, dict) and "type" in value:
+    if isinstance(value, dict) and isinstance(value.get("type"), str):
         cls = _class(value["type"], where, own)
         names = {field.name for field in dataclasses.fields(cls)}
         given = {key: from_json(one, where, own=own) for key, one in value.items() if key != "type"}
@@ -177,11 +181,18 @@ def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any
         saved, facts = content["config"], dict(content["facts"])
     except FileNotFoundError:
         raise UserError(f"{file.parent} holds no run (no {file.name}); train first, or give another --workdir") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({error}); restore it, or start a new workdir") from None
     cfg = from_json(saved, str(file), own=own)
     if not isinstance(cfg, Config):
         raise UserError(f"{file}: holds no Config; restore it, or start a new workdir")
+    missing = [name for name in FACTS if name not in facts]
+    if missing:
+        raise UserError(f"{file}: damaged (its facts lack {missing}); restore it, or start a new workdir")
+    try:
+        check_types(cfg, "")
+    except UserError as error:
+        raise UserError(f"{file}: damaged ({error}); restore it, or start a new workdir") from None
     return cfg, facts
 
 

@@ -48,3 +48,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the closest of `allowed`, or an empty string."""
     found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def reason(error: BaseException) -> str:
+    """A library's error as part of one line: its text without line breaks, cut where it is a page, or else its name."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."

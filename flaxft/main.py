@@ -77,6 +77,8 @@ def evaluate(command: Command) -> None:
 def predict(command: Command) -> None:
     if command.input is None:
         raise UsageError("--input is missing; give a text file or a .jsonl file")
+    if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
+        raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
     predictor = _predictor(command)
     lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictor.predict_file(command.input))
     if command.output is None:

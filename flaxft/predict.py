@@ -14,7 +14,7 @@ import jax
 from flaxft import config as configs
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
-from flaxft.data.base import Record, Source
+from flaxft.data.base import Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer
@@ -25,26 +25,9 @@ from flaxft.tasks.base import Task
 from flaxft.train.evaluate import Evaluator, Result, eval_shape
 
 
-class Texts:
-    """Records that came from no file."""
-
-    name = "input"
-
-    def __init__(self, records: Sequence[Record], *, name: str = "input"):
-        self._records, self.name = records, name
-        self.fingerprint = uuid.uuid4().hex  # never found in a cache
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._records[index]
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._records)
-
-    def where(self, index: int) -> str:
-        return f"{self.name}:{index + 1}"
+def _texts(records: Sequence[Record], *, name: str = "input") -> Records:
+    """A source that came from no cache and goes into none."""
+    return Records(name, uuid.uuid4().hex, records, range(1, len(records) + 1), where_format=":{}")
 
 
 class Predictor:
@@ -52,7 +35,7 @@ class Predictor:
 
     def __init__(self, task: Task, tokenizer: SubwordTokenizer, graphdef: Any, params: Params, mesh: jax.sharding.Mesh, data: Data, *, calibration: Any):
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
-        self._params, self._mesh = params, mesh
+        self.params, self._mesh = params, mesh
         self._evaluator = Evaluator(task, graphdef, mesh)
 
     def predict(self, texts: Sequence[str] | Sequence[Record]) -> list[dict[str, Any]]:
@@ -60,24 +43,24 @@ class Predictor:
 
         A text is a string, or a record as the training data has it ({"tokens": [...]}). Any length: a long text is predicted in overlapping windows.
         """
-        return self._predict(Texts([{"text": text} if isinstance(text, str) else text for text in texts]))
+        return self._predict(_texts([{"text": text} if isinstance(text, str) else text for text in texts]))
 
     def predict_file(self, file: str | Path) -> Iterator[dict[str, Any]]:
         """One result per line of a text or .jsonl file. Raises UserError naming the line."""
         records = list(read_lines(Path(file)))
-        yield from self._predict(Texts(records, name=str(file)))
+        yield from self._predict(_texts(records, name=str(file)))
 
     def evaluate(self, split: str) -> tuple[Result, Source]:
         """The scores on a split that the task has a path for."""
         records = self.task.records(split, max_examples=self.data.max_examples)
         items, shape = self._items(records, use_cache=self.data.cache)
-        return self._evaluator.evaluate(self._params, {}, items, records, shape, calibration=self.calibration), records
+        return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
 
     def _predict(self, records: Source) -> list[dict[str, Any]]:
         if not len(records):
             return []
         items, shape = self._items(records, use_cache=False)
-        return self._evaluator.decode(self._params, {}, items, records, shape)[0]
+        return self._evaluator.decode(self.params, {}, items, records, shape)[0]
 
     def _items(self, records: Source, *, use_cache: bool) -> Any:
         key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"

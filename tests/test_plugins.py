@@ -79,3 +79,107 @@ def test_prose_is_no_name(text):
 
 # ---- a plug-in from outside ---------------------------------------------------------------------------------------------------------------------
 # Here belongs the proof: a task written to tmp_path trains, evaluates and predicts while no file of flaxft changes.
+
+
+PLUGIN = '''
+"""Whole-sentence classification with a head of its own: everything that a task is, in one file outside the package."""
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flaxft.data.base import Features, Field
+from flaxft.data.source import open_source
+from flaxft.models.heads import Linear
+from flaxft.ops.losses import cross_entropy
+
+
+class FirstTokenHead(nnx.Module):
+    def __init__(self, size, num_labels, *, rngs):
+        self.out = Linear(size, num_labels, stddev=0.02, dtype="float32", rngs=rngs)
+
+    def __call__(self, output, batch, *, deterministic=True, rngs=None):
+        rows = jnp.arange(output.hidden.shape[0])[:, None]
+        return self.out(output.hidden[rows, batch["example_start"]])  # (R, S, L)
+
+
+@dataclasses.dataclass
+class Mood:
+    kind: ClassVar[str] = "mood"
+    train: str = ""
+    validation: str = ""
+    main_metric: str = "accuracy"
+    labels: tuple[str, ...] = ()
+
+    def splits(self):
+        return {name: getattr(self, name) for name in ("train", "validation") if getattr(self, name)}
+
+    def records(self, split, *, max_examples=None):
+        return open_source(self.splits()[split], split=split, max_examples=max_examples)
+
+    def resolve(self, tokenizer, checkpoint, *, max_examples=None):
+        return dataclasses.replace(self, labels=tuple(sorted({record["label"] for record in self.records("train")})))
+
+    def spec(self):
+        return {"label": Field("S", (), "int32", -100)}
+
+    def features(self, record, tokenizer, *, max_length):
+        ids = tokenizer.wrap(tokenizer.text(record["text"])[0][: max_length - tokenizer.num_special])
+        label = self.labels.index(record["label"]) if "label" in record else -100
+        return [Features({"input_ids": ids}, {"label": np.int32(label)})]
+
+    def augment(self, features, rng):
+        return features
+
+    def head(self, encoder, *, rngs):
+        return FirstTokenHead(encoder.hidden_size, len(self.labels), rngs=rngs)
+
+    def loss(self, outputs, batch):
+        return {"label": cross_entropy(outputs, batch["label"], ignore=-100)}
+
+    def predict(self, outputs, batch):
+        return {"S": {"label": jnp.argmax(outputs, -1)}}
+
+    def decode(self, record, features, predictions):
+        return {"text": record["text"], "label": self.labels[int(predictions[0]["label"])]}
+
+    def calibrate(self, decoded, records):
+        return {}
+
+    def score(self, decoded, records, calibration):
+        return {"accuracy": float(np.mean([one["label"] == record["label"] for one, record in zip(decoded, records)]))}
+
+    def report(self, decoded, records):
+        return f"accuracy {self.score(decoded, records, {})['accuracy']:.4f}"
+'''
+
+SENTENCES = ("anna works in paris", "bob lives in rome", "the old corp is red", "a new acme at oslo !")
+
+
+def test_a_task_from_outside_trains_evaluates_and_predicts(tmp_path, monkeypatch, capsys):
+    """One new file and one config, and no file of flaxft changes; the labels stand on S, several examples share a row."""
+    import json
+
+    import flaxft
+    from tests import tiny
+
+    (tmp_path / "mood.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    from mood import Mood  # the file just written
+
+    lines = [json.dumps({"text": f"{sentence} {end}", "label": f"mood {i % 2}"}) for i, sentence in enumerate(SENTENCES) for end in (".", "?", "!", "red", "blue")]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    cfg = tiny.config(tmp_path, **{"num_epochs": 20, "optim.learning_rate": 5e-3})
+    cfg.task = Mood(train=str(tmp_path / "train.jsonl"), validation=str(tmp_path / "train.jsonl"))
+    results = flaxft.run(cfg, str(tmp_path / "run"))
+    assert results["evals"]["validation"]["accuracy"] == 1.0
+    assert results["compiles_after_start"] == 0
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["num_slots"] > 1
+    found = flaxft.load(str(tmp_path / "run"), types=[Mood]).predict(["anna works in paris ?", "bob lives in rome ?"])
+    assert [one["label"] for one in found] == ["mood 0", "mood 1"]
+    with pytest.raises(flaxft.errors.UserError, match="types="):
+        flaxft.load(str(tmp_path / "run"))

@@ -1,7 +1,8 @@
-"""The words that the data path speaks: Source, Features, Field, Batch."""
+"""The words that the data path speaks: Source, Records, Features, Field, Batch."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -25,6 +26,29 @@ class Source(Protocol):
     def where(self, index: int) -> str:
         """The place of a record for a message: `train.conll:17`."""
         ...
+
+
+@dataclasses.dataclass(eq=False)
+class Records:
+    """A `Source` in memory: record i stands at number `places[i]` of what `where_format` names."""
+
+    name: str
+    fingerprint: str
+    records: Sequence[Record]
+    places: Sequence[int]
+    where_format: str  # "train.conll:{}" or "train.parquet: row {}"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def where(self, index: int) -> str:
+        return self.name + self.where_format.format(self.places[index])
 
 
 class Features(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,7 +76,8 @@ def build_items(
     directory = cache or default_cache() / "items"
     file = directory / f"{name[:32]}.arrow"
     if use_cache and file.is_file():
-        return Items(file)
+        with contextlib.suppress(ValueError, OSError):  # a damaged file is made anew; pyarrow's errors are of both kinds
+            return Items(file)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")

@@ -1,4 +1,4 @@
-"""Sources: the records of a column, JSON, CSV, TSV or Parquet file, or of a data set on the Hugging Face hub."""
+"""Readers: the records of a column, JSON, CSV, TSV or Parquet file. The hub's are in hub.py."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flaxft.data.base import Record, Source
-from flaxft.errors import UserError, nearest
+from flaxft.data.base import Records, Source
+from flaxft.errors import UserError, nearest, reason
 
 FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet")
 SUFFIXES = {
@@ -36,31 +35,8 @@ JSON_SPACE = re.compile(r"[ \t\r\n]*")
 Placed = Iterator[tuple[int, dict[str, Any]]]  # the line or row number of each record, and the record
 
 
-@dataclass(eq=False)
-class Records:
-    """A `Source` in memory: record i stands at number `places[i]` of what `where_format` names."""
-
-    name: str
-    fingerprint: str
-    records: Sequence[Record]
-    places: Sequence[int]
-    where_format: str  # "train.conll:{}" or "train.parquet: row {}"
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.records[index]
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
-
-    def where(self, index: int) -> str:
-        return self.name + self.where_format.format(self.places[index])
-
-
 def open_source(path: str, *, split: str, format: str | None = None, comment: str = "", max_examples: int | None = None) -> Source:
-    """The records of a file, or of `hub:NAME[/SUBSET][@REVISION]`.
+    """The records of a file, or of `hub:NAME[/SUBSET][@REVISION][#SPLIT]`.
 
     A file's format is `format`, or follows from the suffix (`.gz` may stand behind it), or else from the content. Records are:
     columns: one sentence each, `{"0": [token, ...], "1": [...], ...}`, a list per column; jsonl, parquet: the object or row as it is;
@@ -78,7 +54,9 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
     if path.startswith("hub:"):
         if format or comment:
             raise UserError(f"{path}: format and comment are for files; leave them out for a hub data set")
-        return _open_hub(path, split=split, max_examples=max_examples)
+        from flaxft.data.hub import open_hub
+
+        return open_hub(path, split=split, max_examples=max_examples)
     if format is not None and format not in FORMATS:
         raise UserError(f"format={format!r} is unknown; use one of {', '.join(FORMATS)}{nearest(format, FORMATS)}")
     return _open_file(path, format=format, comment=comment, max_examples=max_examples)
@@ -245,7 +223,7 @@ def _read_parquet(data: bytes, path: str) -> Placed:
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a whole Parquet file ({_one_line(error)}); write or download it again") from None
+        raise UserError(f"{path}: not a whole Parquet file ({reason(error)}); write or download it again") from None
     _unique(table.column_names, path)
     rows = (row for batch in table.to_batches() for row in batch.to_pylist())
     yield from enumerate(rows)
@@ -299,7 +277,7 @@ def _json_object(text: str, position: int, path: str, *, first_line: int) -> tup
         if "\\u" in text[position:end]:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is JSON but not text: no tokenizer takes it
     except (ValueError, RecursionError) as error:
-        message, at = (error.msg, error.pos) if isinstance(error, json.JSONDecodeError) else (_one_line(error), position)
+        message, at = (error.msg, error.pos) if isinstance(error, json.JSONDecodeError) else (reason(error), position)
         where = f"{path}:{first_line - 1 + _line(text, at)}"
         raise UserError(f"{where}: bad JSON: {message}; write one JSON object per line, or an array of objects") from None
     if not isinstance(value, dict):
@@ -326,130 +304,3 @@ def _finite(number: str) -> float:
 
 
 JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
-
-
-# ---- the hub ----
-
-
-def _open_hub(path: str, *, split: str, max_examples: int | None) -> Source:
-    dataset = _load_hub(path, split=split)
-    # `datasets` makes this fingerprint from the name, the subset, the commit and the split: equal in every process.
-    fingerprint = hashlib.sha256(repr((dataset._fingerprint, max_examples)).encode()).hexdigest()
-    if max_examples is not None:
-        dataset = dataset.select(range(min(max_examples, len(dataset))))
-    records = dataset.to_list()
-    if not records:
-        raise UserError(f"{path}: split {split!r} holds no records; choose another")
-    for column, label in _class_labels(dataset.features).items():
-        for record in records:
-            record[column] = _label_names(record[column], label.names)
-    return Records(path, fingerprint, records, range(len(records)), where_format=": row {}")
-
-
-def _load_hub(path: str, *, split: str) -> Any:
-    import datasets
-    import huggingface_hub
-
-    datasets.disable_progress_bars()
-    huggingface_hub.utils.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()
-    asked, _, revision = path.removeprefix("hub:").partition("@")
-    names = _hub_names(asked, path)
-    asked_offline = datasets.config.HF_HUB_OFFLINE
-    # Left alone, the library asks a dead network again and again, for 23 s and more, before it looks into its cache.
-    offline = datasets.config.HF_HUB_OFFLINE = asked_offline or not _hub_answers()
-    failed = []
-    try:
-        for name, subset in names:
-            try:
-                found = _load_splits(name, subset, revision, offline=offline)
-            except Exception as error:  # noqa: BLE001  datasets, huggingface_hub, httpx, fsspec, yaml and pyarrow each raise their own
-                failed.append(f"{name!r}{f' with subset {subset!r}' if subset else ''} ({_one_line(error)})")
-                continue
-            if split not in found:
-                raise UserError(f"{path}: no split {split!r}; found {', '.join(found)}{nearest(split, found)}")
-            return found[split]
-    finally:
-        datasets.config.HF_HUB_OFFLINE = asked_offline
-    tried = f"tried {' and '.join(failed)}"
-    if offline:
-        reason = "HF_HUB_OFFLINE is set" if asked_offline else f"{huggingface_hub.constants.ENDPOINT} does not answer"
-        hint = f"the cache {datasets.config.HF_DATASETS_CACHE} has not got it; load it once online, and write its name in full (org/name)"
-        raise UserError(f"{path}: {reason} and {hint}; {tried}")
-    raise UserError(f"{path}: {tried}; check the name, the subset and the revision, and for a private or gated data set HF_TOKEN")
-
-
-def _load_splits(name: str, subset: str | None, revision: str, *, offline: bool) -> Any:
-    """A dict of splits. Raises whatever the libraries raise."""
-    import datasets
-    import huggingface_hub
-
-    if "/" not in name and not offline:
-        # The hub moved the old one-word names (glue is nyu-mll/glue now), and huggingface_hub 2 refuses them in addresses of files.
-        name = huggingface_hub.HfApi().dataset_info(name, timeout=10).id
-    # Without the prefix a local folder of this name would be read in the hub's stead.
-    found = datasets.load_dataset(f"hf://datasets/{name}", subset, revision=revision or None)
-    if revision:
-        # Without network the library takes the newest commit of its cache, whatever the revision asked for.
-        commit = Path(next(iter(found.values())).cache_files[0]["filename"]).parent.name
-        ref = Path(huggingface_hub.constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}", "refs", revision)
-        if commit not in (revision, ref.read_text() if ref.is_file() else None):
-            raise ValueError(f"revision {revision!r} is not in the cache, which holds commit {commit}")
-    return found
-
-
-def _hub_answers() -> bool:
-    import huggingface_hub
-
-    try:
-        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
-    except (OSError, huggingface_hub.errors.HTTPError):
-        return False
-    return True
-
-
-def _hub_names(name: str, path: str) -> list[tuple[str, str | None]]:
-    """The (repository, subset) pairs that a name may mean, the likelier first: `glue/sst2` can be either."""
-    import pkgutil
-
-    import datasets.packaged_modules
-
-    match name.split("/"):
-        case [one] if one:
-            pairs: list[tuple[str, str | None]] = [(one, None)]
-        case [one, two] if one and two:
-            pairs = [(f"{one}/{two}", None), (one, two)]
-        case [one, two, three] if one and two and three:
-            pairs = [(f"{one}/{two}", three)]
-        case _:
-            raise UserError(f"{path}: expected hub:NAME[/SUBSET][@REVISION], for example hub:org/name or hub:org/name/subset@main")
-    # `load_dataset("csv")` would read the CSV files of the working directory.
-    readers = {module.name for module in pkgutil.iter_modules(datasets.packaged_modules.__path__)}
-    if pairs := [pair for pair in pairs if pair[0] not in readers]:
-        return pairs
-    raise UserError(f"{path}: {name!r} is a file format of the datasets library, not a data set; give hub:org/name")
-
-
-def _class_labels(features: Any) -> dict[str, Any]:
-    """The columns that hold class labels, or (nested) lists of them."""
-    import datasets
-
-    labels = {}
-    for column, feature in features.items():
-        while isinstance(feature, (datasets.List, datasets.LargeList)):
-            feature = feature.feature
-        if isinstance(feature, datasets.ClassLabel):
-            labels[column] = feature
-    return labels
-
-
-def _label_names(value: Any, names: Sequence[str]) -> Any:
-    if isinstance(value, list):
-        return [_label_names(item, names) for item in value]
-    return None if value is None or value < 0 else names[value]  # -1 marks an unlabelled test split, as in GLUE
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}..."

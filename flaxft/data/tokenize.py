@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flaxft.errors import UserError
+from flaxft.errors import UserError, reason
 
 if TYPE_CHECKING:
     import tokenizers
@@ -88,10 +88,10 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     if file.is_file() and file.stat().st_size > SIZE_CAP:
         raise UserError(f"{file}: {file.stat().st_size} bytes, at most {SIZE_CAP} are read; is it the right file?")
     backend = _from_json(file) if file.is_file() else _from_transformers(directory)
-    if backend.get_vocab_size(with_added_tokens=True) > vocab_size:
+    num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
+    if num_pieces > vocab_size:
         raise UserError(
-            f"{directory}: the tokenizer has {backend.get_vocab_size(with_added_tokens=True)} pieces but the model {vocab_size} embeddings;"
-            " use the tokenizer files that belong to the checkpoint"
+            f"{directory}: the tokenizer has {num_pieces} pieces but the model {vocab_size} embeddings; use the tokenizer files that belong to the checkpoint"
         )
     try:
         tokenizer = SubwordTokenizer(backend, max_length=max_length)
@@ -119,8 +119,7 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
     except Exception as error:  # noqa: BLE001 (transformers raises whatever its many readers raise)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason}); copy the checkpoint's tokenizer.json there") from None
+        raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason(error)}); copy the checkpoint's tokenizer.json there") from None
 
 
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:

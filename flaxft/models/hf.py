@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, reason
 from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten, unflatten
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
@@ -126,11 +127,11 @@ def _find(path: str, revision: str | None) -> Path:
     if not path:
         raise UserError("model.path is empty; set --config.model.path to a model directory or a hub id such as google-bert/bert-base-cased")
     directory = Path(path).expanduser()
-    if directory.is_dir():
+    if os.path.isdir(directory):  # unlike Path.is_dir, also of a name that is too long
         return directory
-    if directory.exists():
+    if os.path.exists(directory):
         raise UserError(f"model.path={path} is a file, expected a directory with config.json, weights and tokenizer files")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or (directory.parent != Path(".") and directory.parent.exists()):
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or (directory.parent != Path(".") and os.path.exists(directory.parent)):
         raise UserError(f"model.path={path}: no such directory; give a model directory or a hub id such as google-bert/bert-base-cased")
     return _snapshot(path, revision)
 
@@ -138,8 +139,10 @@ def _find(path: str, revision: str | None) -> Path:
 def _snapshot(repository: str, revision: str | None) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
+    from huggingface_hub.utils import disable_progress_bars
 
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
+    huggingface_hub.logging.set_verbosity_error()
     try:
         return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
     except errors.RevisionNotFoundError:
@@ -148,10 +151,11 @@ def _snapshot(repository: str, revision: str | None) -> Path:
         raise UserError(f"model.path={repository} is gated; accept its terms on the hub and set HF_TOKEN") from None
     except errors.RepositoryNotFoundError:
         raise UserError(f"model.path={repository} is neither a directory here nor a model on the hub (private ones need HF_TOKEN); mend the name") from None
+    except errors.HFValidationError as error:
+        raise UserError(f"model.path={repository} is neither a directory here nor a hub id ({error}); mend the name") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = "no directory here, not in the hub's cache, and could not be fetched"
-        raise UserError(f"model.path={repository} is {where} ({reason}); give a directory, or connect to the hub") from None
+        raise UserError(f"model.path={repository} is {where} ({reason(error)}); give a directory, or connect to the hub") from None
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from flaxft.tasks.base import Predictions, Terms
 WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
 LABELS = ("ner_tags", "tags", "labels")  # the same for tags; in a column file the last column
 PLAIN_METRICS = ("accuracy", "-loss")
+ENTITY_METRICS = ("entity_f1", "strict_entity_f1", "entity_precision", "entity_recall")
 
 
 @dataclasses.dataclass
@@ -64,7 +65,7 @@ class TokenClassification:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), self.scheme or _scheme_of_labels(labels))
         source = self.records("train", max_examples=max_examples)
-        sentences = [self._tags(record, source.where(i)) for i, record in enumerate(source)]
+        sentences = self._all_tags(source)
         scheme = self.scheme or schemes.detect(sentences, where=source.where)
         for i, tags in enumerate(sentences):
             schemes.check(tags, scheme, source.where(i))
@@ -106,7 +107,7 @@ class TokenClassification:
             if labels is not None:
                 on_piece = np.where(is_first[start:end], labels[words, 0], labels[words, 1])
                 target[before : before + end - start] = np.where(mine, on_piece, IGNORE)
-            result.append(Features({"input_ids": ids, "labels": target}, {}, -1, {"owned": owned, "spans": spans}))
+            result.append(Features({"input_ids": ids, "labels": target}, {}, -1, {"owned": owned, "spans": spans if number == 0 else spans[:0]}))
         return result
 
     def augment(self, features: Features, rng: np.random.Generator) -> Features:
@@ -146,12 +147,12 @@ class TokenClassification:
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
         """Micro-averaged entity precision, recall and F1 as seqeval counts them (default and strict), the same per type, and accuracy over words."""
-        gold, predicted, lengths = self._flat(decoded, records)
+        gold, predicted, lengths, labels = self._flat(decoded, records)
         result = {"accuracy": float(np.mean(gold == predicted))}
         if self.scheme == schemes.PLAIN:
             return result
-        scores = entity_scores(gold, predicted, lengths, self.labels)
-        strict = entity_scores(gold, predicted, lengths, self.labels, mode="strict")["micro avg"]
+        scores = entity_scores(gold, predicted, lengths, labels)
+        strict = entity_scores(gold, predicted, lengths, labels, mode="strict")["micro avg"]
         micro = scores["micro avg"]
         result |= {"entity_precision": micro["precision"], "entity_recall": micro["recall"], "entity_f1": micro["f1-score"]}
         result |= {"strict_entity_f1": strict["f1-score"], "num_entities": micro["support"]}
@@ -162,14 +163,14 @@ class TokenClassification:
         return result
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
-        gold, predicted, lengths = self._flat(decoded, records)
+        gold, predicted, lengths, labels = self._flat(decoded, records)
         if self.scheme == schemes.PLAIN:
             from sklearn.metrics import classification_report
 
             used = np.union1d(gold, predicted)
-            names = [self.labels[i] for i in used]
+            names = [labels[i] for i in used]
             return str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
-        return report(entity_scores(gold, predicted, lengths, self.labels))
+        return report(entity_scores(gold, predicted, lengths, labels))
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
@@ -182,19 +183,24 @@ class TokenClassification:
             if main_metric != type(self).main_metric:
                 raise UserError(f"task.main_metric is {main_metric!r}, which plain tags do not have; allowed are {list(PLAIN_METRICS)}")
             main_metric = "accuracy"
+        kinds = sorted({label.partition("-")[2] for label in labels if "-" in label})
+        allowed = [*PLAIN_METRICS, *ENTITY_METRICS, *(f"{kind}/{score}" for kind in kinds for score in ("precision", "recall", "f1"))]
+        if main_metric not in allowed:
+            shown = [*PLAIN_METRICS, *ENTITY_METRICS, *(f"{kind}/f1" for kind in kinds[:3])]
+            raise UserError(f"task.main_metric is {main_metric!r}{nearest(main_metric, allowed)}; allowed are {shown} and the like")
         return dataclasses.replace(self, labels=labels, scheme=scheme, main_metric=main_metric)
 
     def _column(self, record: Record, asked: str, guesses: Sequence[str], field: str) -> str | None:
         numbered = sorted((int(name) for name in record if name.isdecimal()), key=int)
-        if asked.lstrip("-").isdecimal() and numbered:
-            asked = str(int(asked) % (len(numbered) if int(asked) < 0 else 1 << 30))
+        if asked.startswith("-") and asked[1:].isdecimal() and 0 < int(asked[1:]) <= len(numbered):
+            asked = str(numbered[int(asked)])
         if asked and asked not in record:
             raise UserError(f"no column {asked!r}; found are {sorted(record)}; set task.{field}{nearest(asked, record)}")
         return asked or next((name for name in guesses if name in record), None)
 
     def _is_raw(self, record: Record) -> bool:
         """Raw text, which comes when predicting, whatever columns the training data has."""
-        return isinstance(record.get("text"), str) and not any(str(name) in record for name in (*self.text_columns, *WORDS))
+        return isinstance(record.get("text"), str) and not any(str(name) in record for name in (*self.text_columns, *WORDS) if str(name) != "text")
 
     def _words(self, record: Record) -> Sequence[str]:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
@@ -207,27 +213,37 @@ class TokenClassification:
             raise UserError(f"column {name!r} is an empty list of words; remove the record")
         return words
 
-    def _tags(self, record: Record, where: str = "") -> list[str]:
+    def _all_tags(self, source: Source) -> list[list[str]]:
+        sentences = []
+        for i, record in enumerate(source):
+            try:
+                sentences.append(self._tags(record))
+            except UserError as error:
+                raise UserError(f"{source.where(i)}: {error}") from None
+        return sentences
+
+    def _tags(self, record: Record) -> list[str]:
         """A record's tags as they stand in the file, numbers turned into `task.labels`."""
-        prefix = f"{where}: " if where else ""
         last = (str(max(int(name) for name in record if name.isdecimal())),) if "1" in record else ()
         name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
         if name is None:
-            raise UserError(f"{prefix}no column of tags among {sorted(record)}; set task.label_column")
+            raise UserError(f"no column of tags among {sorted(record)}; set task.label_column")
         tags = record[name]
         if isinstance(tags, str) or not isinstance(tags, Sequence):
-            raise UserError(f"{prefix}column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
+            raise UserError(f"column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
         if len(tags) != len(self._words(record)):
-            raise UserError(f"{prefix}{len(self._words(record))} words but {len(tags)} tags in {name!r}; each word needs one tag")
+            raise UserError(f"{len(self._words(record))} words but {len(tags)} tags in {name!r}; each word needs one tag")
         numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool)]
         if numbers and not self.labels:
-            raise UserError(f"{prefix}tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")
+            raise UserError(f"tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")
         if numbers and max(numbers) >= len(self.labels):
-            raise UserError(f"{prefix}tag number {max(numbers)}, but task.labels has {len(self.labels)} names; name them all")
+            raise UserError(f"tag number {max(numbers)}, but task.labels has {len(self.labels)} names; name them all")
+        if numbers and min(numbers) < 0:
+            raise UserError(f"tag number {min(numbers)}, expected 0 to {len(self.labels) - 1}; every word needs a tag")
         named = [self.labels[tag] if isinstance(tag, int) and not isinstance(tag, bool) else tag for tag in tags]
-        wrong = next((tag for tag in named if not isinstance(tag, str)), None)
-        if wrong is not None:
-            raise UserError(f"{prefix}tag {wrong!r} is no text; write tags as strings")
+        wrong = [tag for tag in named if not isinstance(tag, str)]
+        if wrong:
+            raise UserError(f"tag {wrong[0]!r} is no text; write tags as strings")
         return named
 
     def _gold(self, record: Record) -> list[str]:
@@ -264,12 +280,15 @@ class TokenClassification:
         ends = np.cumsum([len(word) + 1 for word in words]) - 1
         return ids, word_ids, np.stack([np.r_[0, ends[:-1] + 1], ends], 1).astype(np.int32)
 
-    def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gold and predicted label ids of all words, (num_words,) each, and the words of each record."""
-        ids = {label: i for i, label in enumerate(self.labels)}
+    def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]:
+        """Gold and predicted label ids of all words, (num_words,) each, the words of each record, and the labels that the ids count."""
+        labels, tags = self.labels, [one["tags"] for one in decoded]
+        if self.scheme != schemes.PLAIN and any(label[0] not in "BIO" for label in labels):  # a fine-tuned model's IOBES: scores know IOB2
+            labels, tags = _label_set([labels], "IOB2"), [schemes.to_iob2(one, "IOB2") for one in tags]
+        ids = {label: i for i, label in enumerate(labels)}
         gold = [ids[tag] for record in records for tag in self._gold(record)]
-        predicted = [ids[tag] for one in decoded for tag in one["tags"]]
-        return np.asarray(gold), np.asarray(predicted), np.asarray([len(one["tags"]) for one in decoded])
+        predicted = [ids[tag] for one in tags for tag in one]
+        return np.asarray(gold), np.asarray(predicted), np.asarray([len(one) for one in tags]), labels
 
 
 def _label_set(sentences: Sequence[Sequence[str]], scheme: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -40,14 +41,14 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)
     try:
-        with Signals() as signals:
-            return _run(cfg, Path(workdir), writer, signals)
+        with Signals() as signals, contextlib.ExitStack() as stack:
+            return _run(cfg, Path(workdir), writer, signals, stack)
     finally:
         logging.getLogger("flaxft").removeHandler(handler)
         writer.close()
 
 
-def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[str, Any]:
+def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: contextlib.ExitStack) -> dict[str, Any]:
     # ---- what is asked, and the data: nothing is written before all of it is found sound --------------------------------------------------------
     cfg.check()
     prepare.check_writable(workdir)
@@ -60,6 +61,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
     cfg = dataclasses.replace(cfg, task=task)
     num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
     schedule = make_schedule(cfg.optim, num_steps)
+    reuse_head = checkpoint.kind == task.kind and checkpoint.labels == task.labels
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=reuse_head, seed=cfg.seed)
     prepare.claim_workdir(cfg, checkpoint, inputs, workdir)
 
     # ---- the plan: which items, in which rows ---------------------------------------------------------------------------------------------------
@@ -73,8 +76,6 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
     )
 
     # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
-    reuse_head = checkpoint.kind == task.kind and checkpoint.labels == task.labels
-    loaded = cfg.model.load(checkpoint, task.head, reuse_head=reuse_head, seed=cfg.seed)
     tx = make_tx(cfg.optim, schedule)
     state = states.create(loaded.graphdef, put(loaded.params, infer(loaded.params, loaded.sharding, mesh)), tx)
     shardings = infer(state, loaded.sharding, mesh)
@@ -102,6 +103,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), states.saved(state), states.saved(shardings))
     step = 0
     progress: dict[str, Any] = {"best": None, "bad_evals": 0, "stopped": False, "evaluated": 0, "calibration": None, "totals": None}
+    stack.callback(checkpointer.close)
     found = checkpointer.restore_newest(like)
     if found:
         step, parts, progress = found
@@ -109,6 +111,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         checkpointer.discard_after(step)
     writer.cut(step)
     meter = Meter(writer, schedule, num_steps=num_steps, totals=progress["totals"])
+    stack.callback(meter.close)
     progress["totals"] = meter.totals
     writer.line(f"compiled in {time.perf_counter() - began:.1f} s; {f'resumed from step {step}' if found else 'starting'}, {num_steps} steps in all")
 
@@ -167,10 +170,9 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         meter.fetch()
         meter.write()
         save()
-        checkpointer.close()
+        checkpointer.wait()
         raise Interrupted(stop.exit_code - 128, f"{stop}; saved at step {step} of {num_steps}, the same command goes on from there") from None
     finally:
-        meter.close()
         writer.stop_progress()
 
     # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
@@ -187,6 +189,5 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals) -> dict[s
         writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
     configs.write_json(workdir / "results.json", results)
-    checkpointer.close()
     writer.line(f"results in {workdir / 'results.json'}")
     return results

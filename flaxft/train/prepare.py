@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,14 +55,17 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
 
 
 def check_writable(workdir: Path) -> None:
-    """Before anything else is done, and without making it. Raises UserError or DiskError."""
-    if workdir.exists() and not workdir.is_dir():
+    """Before anything else is done, and without making it. Raises UserError."""
+    try:
+        existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: {error.strerror}; give another --workdir") from None
+    if existing == workdir and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file, expected a directory or a new name")
-    existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise UserError(f"--workdir={workdir}: {existing} is a file; give another --workdir")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise DiskError(f"--workdir={workdir}: {existing} cannot be written; give another --workdir, or the right to write there")
+        raise UserError(f"--workdir={workdir}: {existing} cannot be written; give another --workdir, or the right to write there")
 
 
 def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> None:
@@ -84,7 +88,8 @@ def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: 
         configs.write_json(workdir / "model" / "config.json", dict(checkpoint.config))
         configs.save(file, cfg, facts)
     except OSError as error:
-        raise DiskError(f"{workdir} cannot be written ({error}); give another --workdir, or free space") from None
+        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+        raise kind(f"{workdir} cannot be written ({error}); give another --workdir, or free space") from None
 
 
 def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, items: Items, mesh: jax.sharding.Mesh, workdir: Path, *, num_steps: int) -> Plan:

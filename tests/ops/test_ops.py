@@ -1,0 +1,116 @@
+"""Each op against its plain reference, values and gradients; dropout's bits against chance."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxft.ops.attention import attention
+from flaxft.ops.dense import dense
+from flaxft.ops.dropout import dropout, random_bits
+from flaxft.ops.gelu import gelu
+from flaxft.ops.losses import cross_entropy
+
+
+def test_gelu_and_its_gradient():
+    x = jnp.linspace(-6, 6, 1001)
+    reference = lambda x: jax.nn.gelu(x, approximate=False)  # noqa: E731
+    np.testing.assert_allclose(gelu(x), reference(x), atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), jax.vmap(jax.grad(reference))(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_dense_and_its_gradient(dtype, bound):
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((3, 5, 16), (16, 8), (8,)))
+
+    def ours(x, kernel, bias):
+        return jnp.sum(jnp.sin(dense(x, kernel, bias, dtype=dtype).astype(jnp.float32)))
+
+    def plain(x, kernel, bias):
+        return jnp.sum(jnp.sin(x @ kernel + bias))
+
+    assert dense(x, kernel, bias, dtype=dtype).dtype == dtype
+    for found, wanted in zip(jax.grad(ours, (0, 1, 2))(x, kernel, bias), jax.grad(plain, (0, 1, 2))(x, kernel, bias), strict=True):
+        assert found.dtype == jnp.float32
+        assert np.abs(found - wanted).max() <= bound * max(1.0, np.abs(wanted).max()) * 4
+
+
+def test_attention_equals_one_segment_at_a_time():
+    rng = np.random.default_rng(1)
+    query, key, value = (jnp.asarray(rng.standard_normal((2, 12, 3, 4)), jnp.float32) for _ in range(3))
+    segments = jnp.asarray([[1, 1, 1, 1, 2, 2, 2, 3, 0, 0, 0, 0], [1] * 12])
+    found = attention(query, key, value, segments)
+    for row, ids in enumerate(np.asarray(segments)):
+        for segment in set(ids.tolist()) - {0}:
+            at = np.flatnonzero(ids == segment)
+            wanted = jax.nn.dot_product_attention(*(x[row : row + 1, at] for x in (query, key, value)))
+            np.testing.assert_allclose(found[row, at], wanted[0], atol=1e-6)
+    assert np.isfinite(found).all()
+
+
+def test_cross_entropy_counts_labels_only():
+    rng = np.random.default_rng(2)
+    logits = jnp.asarray(rng.standard_normal((4, 6, 5)) * 3, jnp.float32)
+    labels = jnp.where(rng.random((4, 6)) < 0.5, -100, rng.integers(0, 5, (4, 6)))
+    total, weight = cross_entropy(logits, labels, ignore=-100)
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    wanted = [-np.log(probabilities[i, j, labels[i, j]]) for i, j in zip(*np.nonzero(labels != -100), strict=True)]
+    assert weight == len(wanted)
+    np.testing.assert_allclose(total, sum(wanted), rtol=1e-5)
+    nothing, zero = cross_entropy(logits, jnp.full_like(labels, -100), ignore=-100)
+    assert nothing == 0
+    assert zero == 0
+
+
+# ---- dropout: 1e6 bits a test, so a share's standard deviation is at most 0.0005; bounds are 5 of them --------------------------------------------
+
+
+def keep_masks(num_keys: int, shape: tuple[int, ...], rate: float) -> np.ndarray:
+    keys = jax.random.split(jax.random.key(0), num_keys)
+    return np.asarray(jax.vmap(lambda key: random_bits(key, shape) >= jnp.uint32(rate * 2**32))(keys))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_keeps_its_share_and_its_mean(rate):
+    masks = keep_masks(4, (32, 64, 128), rate)
+    assert abs(masks.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / masks.size)
+    x = dropout(jnp.ones((32, 64, 128)), rate, key=jax.random.key(3))
+    assert set(np.unique(x)) == {0.0, np.float32(1 / (1 - rate))}
+    assert abs(float(x.mean()) - 1) < 0.01
+    per_row = masks.mean((0, 2, 3))
+    assert abs(per_row - (1 - rate)).max() < 5 * np.sqrt(rate * (1 - rate) / (masks.size / 32))
+
+
+@pytest.mark.parametrize("other", ["key", "row", "position", "feature", "lag"])
+def test_dropout_masks_do_not_correlate(other):
+    masks = keep_masks(8, (16, 64, 128), 0.5).astype(np.float32) * 2 - 1  # (K, R, T, D)
+    pairs = {
+        "key": (masks[:-1], masks[1:]),
+        "row": (masks[:, :-1], masks[:, 1:]),
+        "position": (masks[:, :, :-1], masks[:, :, 1:]),
+        "feature": (masks[..., :-1], masks[..., 1:]),
+        "lag": (masks.reshape(8, 16, -1)[..., :-64], masks.reshape(8, 16, -1)[..., 64:]),
+    }
+    a, b = pairs[other]
+    assert abs((a * b).mean()) < 5 / np.sqrt(a.size)
+
+
+def test_every_bit_is_fair():
+    bits = np.asarray(random_bits(jax.random.key(7), (64, 4096)))
+    shares = [((bits >> i) & 1).mean() for i in range(32)]
+    assert max(abs(share - 0.5) for share in shares) < 5 * 0.5 / np.sqrt(bits.size)
+    assert len(np.unique(bits)) > 0.99 * bits.size * (1 - bits.size / 2**33)
+
+
+def test_rows_do_not_depend_on_their_number():
+    few, many = random_bits(jax.random.key(1), (3, 8, 4)), random_bits(jax.random.key(1), (9, 8, 4))
+    assert (few == many[:3]).all()
+
+
+def test_no_key_and_no_rate_change_nothing():
+    x = jnp.arange(6.0).reshape(2, 3)
+    assert dropout(x, 0.5, key=None) is x
+    assert dropout(x, 0.0, key=jax.random.key(0)) is x

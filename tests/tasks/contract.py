@@ -1,0 +1,63 @@
+"""Where the contract tests find every task: `flaxft/tasks/X.py` with `tests/tasks/test_X.py`, whose `example(folder)` gives the task on 8 records."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+import flaxft.tasks
+from flaxft.data.items import build_items
+from flaxft.data.pipeline import Pipeline
+from flaxft.data.tokenize import load_tokenizer
+from flaxft.models.base import flatten
+from tests import tiny
+
+BOUND = 1e-5
+FAMILIES = sorted(file.stem for file in Path(flaxft.tasks.__file__).parent.glob("*.py") if file.stem not in ("__init__", "base"))
+
+
+def example(family: str, folder: Path) -> Any:
+    """The task of a family, its train and validation splits being the same 8 records in `folder`."""
+    module = importlib.import_module(f"tests.tasks.test_{family}")
+    assert hasattr(module, "example"), f"tests/tasks/test_{family}.py needs example(folder): the contract tests run on it"
+    return module.example(folder)
+
+
+def prepare(folder: Path, family: str) -> tuple[Any, Any, Any, Any]:
+    """Config, resolved task, items and model of a family's example, as a run would have them."""
+    cfg = tiny.config(folder)
+    cfg.task = example(family, folder)
+    checkpoint = cfg.model.open()
+    tokenizer = load_tokenizer(checkpoint.directory, vocab_size=checkpoint.encoder.vocab_size, max_length=checkpoint.encoder.max_length)
+    task = cfg.task.resolve(tokenizer, checkpoint)
+    items = build_items(task.records("train"), task, tokenizer, max_length=32, key="contract", cache=folder / "cache")
+    return cfg, task, items, cfg.model.load(checkpoint, task.head, reuse_head=False, seed=0)
+
+
+def compute(task, items, loaded, *, row_length, num_slots, num_rows):
+    """Total loss, gradients, and each feature's predictions, over all items in batches of one shape."""
+
+    @jax.jit
+    def of_batch(params, batch):
+        def loss_fn(params):
+            outputs = nnx.merge(loaded.graphdef, params)(batch)
+            terms = task.loss(outputs, batch)
+            return sum(total for total, _ in terms.values()), (task.predict(outputs, batch), {name: weight for name, (_, weight) in terms.items()})
+
+        return jax.value_and_grad(loss_fn, has_aux=True)(params)
+
+    total, gradients, weights, found = 0.0, None, 0.0, {}
+    for batch in Pipeline(items, task.spec(), seed=0).in_order(row_length=row_length, num_slots=num_slots, num_rows=num_rows):
+        (loss, (predictions, weight)), gradient = of_batch(loaded.params, batch)
+        total, weights = total + float(loss), weights + sum(map(float, weight.values()))
+        gradients = gradient if gradients is None else jax.tree.map(jax.numpy.add, gradients, gradient)
+        for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
+            number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])
+            along_t = {name: np.asarray(array)[r, start : start + items.lengths[number]] for name, array in predictions.get("T", {}).items()}
+            found[number] = along_t | {name: np.asarray(array)[r, s] for name, array in predictions.get("S", {}).items()}
+    return total, weights, {path: np.asarray(leaf) for path, leaf in flatten(gradients).items()}, found
