@@ -88,6 +88,10 @@ def build_items(
     os.close(handle)
     try:
         _write(Path(temporary), _all_features(source, task, tokenizer, max_length))
+        if not use_cache:
+            items = Items(Path(temporary))
+            Path(temporary).unlink()  # mapped for as long as `items` lives, and then gone
+            return items
         os.replace(temporary, file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

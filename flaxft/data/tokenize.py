@@ -161,13 +161,15 @@ def best_window(word_ids: np.ndarray, ranges: Sequence[tuple[int, int]]) -> np.n
     The ends of the text are no cuts. Ties go to the earlier window. Words are 0 .. word_ids.max().
     """
     first_piece = np.searchsorted(word_ids, np.arange(word_ids[-1] + 1 if len(word_ids) else 0))
-    context = np.full((len(ranges), len(first_piece)), -1, np.int64)
+    best, owner = np.full(len(first_piece), -1), np.zeros(len(first_piece), np.int32)
     for number, (start, end) in enumerate(ranges):
-        inside = (first_piece >= start) & (first_piece < end)
-        left = np.where(start == 0, len(word_ids), first_piece - start)
-        right = np.where(end == len(word_ids), len(word_ids), end - 1 - first_piece)
-        context[number] = np.where(inside, np.minimum(left, right), -1)
-    return context.argmax(0).astype(np.int32)
+        words = slice(*np.searchsorted(first_piece, (start, end)))
+        left = np.full(len(first_piece[words]), len(word_ids)) if start == 0 else first_piece[words] - start
+        right = np.full(len(first_piece[words]), len(word_ids)) if end == len(word_ids) else end - 1 - first_piece[words]
+        context = np.minimum(left, right)
+        owner[words] = np.where(context > best[words], number, owner[words])
+        best[words] = np.maximum(context, best[words])
+    return owner
 
 
 def _not_text(words: Sequence[object]) -> str:

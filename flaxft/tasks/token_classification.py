@@ -51,7 +51,13 @@ class TokenClassification:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
-        return open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
+        """The records of a split. Raises UserError; one without tags is found here, not hours later at the first evaluation."""
+        source = open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
+        try:
+            self._tags(source[0])
+        except UserError as error:
+            raise UserError(f"{source.where(0)}: {error}") from None
+        return source
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> TokenClassification:
         """Fills in labels and scheme. Raises UserError for tags that the scheme does not know."""
@@ -200,14 +206,21 @@ class TokenClassification:
 
     def _is_raw(self, record: Record) -> bool:
         """Raw text, which comes when predicting, whatever columns the training data has."""
-        return isinstance(record.get("text"), str) and not any(str(name) in record for name in (*self.text_columns, *WORDS) if str(name) != "text")
+        others = [str(name) for name in (*self.text_columns, *WORDS) if str(name) != "text"]
+        return isinstance(record.get("text"), str) and not self._has_tags(record) and not any(name in record for name in others)
+
+    def _has_tags(self, record: Record) -> bool:
+        asked = str(self.label_column)
+        if asked and not asked.lstrip("-").isdecimal():
+            return asked in record
+        return "1" in record or any(name in record for name in LABELS)
 
     def _words(self, record: Record) -> Sequence[str]:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
         if name is None:
             raise UserError(f"no column of words among {sorted(record)}; set task.text_columns")
-        words = record[name]
-        if isinstance(words, str) or not isinstance(words, Sequence):
+        words = _listed(record[name])
+        if not isinstance(words, Sequence):
             raise UserError(f"column {name!r} is {str(words)[:40]!r}, expected a list of words; set task.text_columns")
         if not words:
             raise UserError(f"column {name!r} is an empty list of words; remove the record")
@@ -228,8 +241,8 @@ class TokenClassification:
         name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
         if name is None:
             raise UserError(f"no column of tags among {sorted(record)}; set task.label_column")
-        tags = record[name]
-        if isinstance(tags, str) or not isinstance(tags, Sequence):
+        tags = _listed(record[name])
+        if not isinstance(tags, Sequence):
             raise UserError(f"column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
         if len(tags) != len(self._words(record)):
             raise UserError(f"{len(self._words(record))} words but {len(tags)} tags in {name!r}; each word needs one tag")
@@ -255,7 +268,7 @@ class TokenClassification:
 
     def _label_ids(self, record: Record, *, num_words: int) -> np.ndarray | None:
         """(num_words, 2) int32: the label of a word's first piece and of its later ones; None for a record without tags."""
-        if self._is_raw(record) or ("1" not in record and not self.label_column and not any(name in record for name in LABELS)):
+        if not self._has_tags(record):
             return None
         ids = {label: i for i, label in enumerate(self.labels)}
         tags = self._gold(record)
@@ -289,6 +302,11 @@ class TokenClassification:
         gold = [ids[tag] for record in records for tag in self._gold(record)]
         predicted = [ids[tag] for one in tags for tag in one]
         return np.asarray(gold), np.asarray(predicted), np.asarray([len(one) for one in tags]), labels
+
+
+def _listed(cell: Any) -> Any:
+    """A CSV cell has no lists: its words, and its tags, stand between blanks."""
+    return cell.split() if isinstance(cell, str) else cell
 
 
 def _label_set(sentences: Sequence[Sequence[str]], scheme: str) -> tuple[str, ...]:
