@@ -14,9 +14,7 @@ SHARED = {"__init__", "base", "hf", "heads"}  # files of a plug-in folder that a
 FOLDERS = ("tasks", "models", "peft", "methods")
 PLUGINS = sorted(path.stem for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py") if path.stem not in SHARED)
 CORE = sorted(
-    path
-    for pattern in ("train/*", "data/*", "main", "config", "optim", "sharding", "checkpoint", "log", "predict")
-    for path in PACKAGE.glob(f"{pattern}.py")
+    path for pattern in ("train/*", "data/*", "main", "config", "optim", "sharding", "checkpoint", "log", "predict") for path in PACKAGE.glob(f"{pattern}.py")
 )
 
 # ---- no names in the core -----------------------------------------------------------------------------------------------------------------------
@@ -171,7 +169,9 @@ def test_a_task_from_outside_trains_evaluates_and_predicts(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     from mood import Mood  # the file just written
 
-    lines = [json.dumps({"text": f"{sentence} {end}", "label": f"mood {i % 2}"}) for i, sentence in enumerate(SENTENCES) for end in (".", "?", "!", "red", "blue")]
+    lines = [
+        json.dumps({"text": f"{sentence} {end}", "label": f"mood {i % 2}"}) for i, sentence in enumerate(SENTENCES) for end in (".", "?", "!", "red", "blue")
+    ]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     cfg = tiny.config(tmp_path, **{"num_epochs": 20, "optim.learning_rate": 5e-3})
     cfg.task = Mood(train=str(tmp_path / "train.jsonl"), validation=str(tmp_path / "train.jsonl"))
