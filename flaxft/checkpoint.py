@@ -46,7 +46,8 @@ class Checkpointer:
         self._pending: concurrent.futures.Future[None] | None = None
         if is_first_process and directory.is_dir():
             for entry in directory.iterdir():
-                if entry.is_dir() and not (entry / MANIFEST).is_file():  # the process died while it was written
+                # the process died while it was written; Orbax's own temporary folders are "<step>.orbax-..."
+                if entry.is_dir() and entry.name.partition(".")[0].isdecimal() and not (entry / MANIFEST).is_file():
                     shutil.rmtree(entry)
 
     def steps(self) -> list[int]:

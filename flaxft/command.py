@@ -34,6 +34,7 @@ class Command(NamedTuple):
     mode: str
     workdir: Path | None
     config: Config | None  # None where neither a file nor a run's folder gives one
+    has_run: bool  # `config` is that of the run in `workdir`, for eval and predict
     input: str | None
     output: str | None
 
@@ -48,18 +49,21 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     workdir = Path(values["workdir"]) if values["workdir"] else None
     if workdir is None and values["config"]:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
-    saved = workdir / "config.json" if workdir else None
-    cfg = None
-    if values["mode"] != modes[0] and saved and saved.is_file():
-        cfg, _ = configs.read(saved)
-    elif values["config"]:
-        cfg = from_file(values["config"])
-    elif overrides:
+    cfg = from_file(values["config"]) if values["config"] else None
+    has_run = False
+    if values["mode"] != modes[0] and workdir and (workdir / "config.json").is_file():
+        saved, _ = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)) if cfg else ())
+        other = next((one for one in overrides if one.startswith("--config.model.path=") and one.partition("=")[2] != saved.model.path), None)
+        if other and values["workdir"]:
+            raise UserError(f"{workdir} holds a run that began with {saved.model.path}, and {other} would not be used; leave out one of the two")
+        if not other:  # another model is asked for, and the run only lies in the default place
+            cfg, has_run = saved, True
+    if cfg is None and overrides:
         raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
     if cfg is not None:
         apply_overrides(cfg, overrides)
         cfg.check()
-    return Command(values["mode"], workdir, cfg, values["input"], values["output"])
+    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"])
 
 
 def from_file(name: str) -> Config:

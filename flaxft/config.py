@@ -84,15 +84,19 @@ def _wrong_types(value: Any, path: str) -> list[str]:
         elif dataclasses.is_dataclass(found):
             wrong += _wrong_types(found, f"{name}.")
         elif isinstance(found, dict):
-            kind = typing.get_args(hints[field.name])[1]
+            kind = (*typing.get_args(hints[field.name]), Any, Any)[1]
             wrong += [f"{name}.{key} is {one!r}, expected {_name(kind)}" for key, one in found.items() if not _is(one, kind)]
-            wrong += [problem for key, one in found.items() if _is(one, kind) for problem in _wrong_types(one, f"{name}.{key}.")]
+            wrong += [problem for key, one in found.items() if dataclasses.is_dataclass(one) for problem in _wrong_types(one, f"{name}.{key}.")]
     return wrong
 
 
 def _is(value: Any, hint: Any) -> bool:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_is(value, one) for one in typing.get_args(hint))
+    if hint is Any:
+        return True
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     if hint is int:
@@ -105,7 +109,7 @@ def _is(value: Any, hint: Any) -> bool:
 
 
 def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if not isinstance(hint, types.UnionType) else str(hint)
+    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Writer:
         """Drops the records of steps after `step`: they will be done again. A half-written last line goes too."""
         if not self._file or not self._file.exists():
             return
-        kept = [line for line in self._file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        kept = [line for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines() if _step_of(line) <= step]
         self._replace(kept)
 
     def amend(self, step: int, record: Mapping[str, Any]) -> None:
@@ -56,7 +57,9 @@ class Writer:
         """One line of metrics.jsonl: `step` and what belongs to it."""
         if self._file:
             self._stream = self._stream or self._file.open("a", encoding="utf-8")
-            self._stream.write(json.dumps(dict(record)) + "\n")
+            # NaN is no JSON: the loss of a skipped step is null
+            finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
+            self._stream.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """What was recorded is on the disk: called before a checkpoint, which would otherwise know more than the file."""

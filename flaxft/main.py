@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.OK
     except KeyboardInterrupt:
         return errors.SIGINT
     except OSError as error:
@@ -92,8 +96,7 @@ def _predictor(command: Command) -> Predictor:
 
     if command.config is None or command.workdir is None:
         raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
-    is_run = (command.workdir / "config.json").is_file()
-    return from_run(command.workdir, command.config) if is_run else from_model(command.config)
+    return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
 MODES = {"train": train, "eval": evaluate, "predict": predict}

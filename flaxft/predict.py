@@ -34,6 +34,8 @@ class Predictor:
     """Task, tokenizer and weights. Neither training files nor the pretrained directory are needed."""
 
     def __init__(self, task: Task, tokenizer: SubwordTokenizer, graphdef: Any, params: Params, mesh: jax.sharding.Mesh, data: Data, *, calibration: Any):
+        if data.max_length > tokenizer.max_length:  # beyond them a position has no embedding
+            raise UserError(f"data.max_length is {data.max_length}, but the model has {tokenizer.max_length} positions; give at most that")
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
         self.params, self._mesh = params, mesh
         self._evaluator = Evaluator(task, graphdef, mesh)
@@ -43,6 +45,8 @@ class Predictor:
 
         A text is a string, or a record as the training data has it ({"tokens": [...]}). Any length: a long text is predicted in overlapping windows.
         """
+        if isinstance(texts, str):
+            raise UserError(f"predict takes a list of texts, not one string; give [{texts[:20]!r}]")
         return self._predict(_texts([{"text": text} if isinstance(text, str) else text for text in texts]))
 
     def predict_file(self, file: str | Path) -> Iterator[dict[str, Any]]:
@@ -79,7 +83,10 @@ def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = 
     if task is not None:
         from flaxft.models.hf import Pretrained
 
-        return from_model(Config(task=task, model=Pretrained(path=str(path))), mesh=mesh)
+        model = Pretrained(path=str(path))
+        data = Data()
+        data.max_length = min(data.max_length, model.open().encoder.max_length)
+        return from_model(Config(task=task, model=model, data=data), mesh=mesh)
     cfg, _ = configs.read(Path(path) / "config.json", own=types)
     return from_run(path, cfg, mesh=mesh)
 
@@ -94,7 +101,11 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
         raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
     best = checkpointer.host(steps[-1])["best"] or {"step": steps[-1], "calibration": None}
     model = workdir / "model"
-    loaded = cfg.model.skeleton(json.loads((model / "config.json").read_text(encoding="utf-8")), cfg.task.head, where=model / "config.json")
+    try:
+        model_config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model / 'config.json'}: cannot be read ({error}); restore it, or start a new workdir") from None
+    loaded = cfg.model.skeleton(model_config, cfg.task.head, where=model / "config.json")
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
     shardings = infer(loaded.params, loaded.sharding, device_mesh)
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), loaded.params, shardings)

@@ -47,7 +47,10 @@ class Pretrained:
         encoder = self._abstract(config, where=directory / "config.json")
         names = sorted((tensor.name, tensor.shape) for tensor in _stored(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
-        kind = next((kinds[name] for name in config.get("architectures") or () if name in kinds), None)
+        named = config.get("architectures") or []
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            raise UserError(f"{directory / 'config.json'}: architectures is {named!r}, expected a list of class names")
+        kind = next((kinds[name] for name in named if name in kinds), None)
         return Checkpoint(
             name=self.path,
             directory=directory,
@@ -66,10 +69,10 @@ class Pretrained:
         model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
-        stored = by_path(_stored(checkpoint.directory), checkpoint.encoder)
+        stored = by_path(_stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
         fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/"))
         _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
-        flat = {path: leaf if path in fresh else _array(stored[path]) for path, leaf in wanted.items()}
+        flat = {path: leaf if path in fresh else _array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
         return Loaded(graphdef=graphdef, params=unflatten(flat), sharding=checkpoint.encoder.sharding, fresh=fresh)
 
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
@@ -102,12 +105,17 @@ class Stored(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def by_path(stored: Mapping[str, Stored], encoder: Encoder) -> dict[str, Stored]:
-    """The stored tensors under our paths and in our layout; names that are not in the family's key table stay as they are."""
-    if any("/" in name for name in stored):  # flax_model.msgpack: our own paths, with the family's prefix for "encoder"
-        return {_flax_path(name, encoder): tensor for name, tensor in stored.items()}
+def by_path(stored: Mapping[str, Stored], encoder: Encoder, *, where: Path) -> dict[str, Stored]:
+    """The stored tensors under our paths and in our layout; names that are not in the family's key table stay as they are. Raises UserError."""
     patterns = [(re.compile(re.escape(key.hf).replace(re.escape("{i}"), r"(\d+)")), key) for key in encoder.keys]
-    return {_path(name, encoder.prefix, patterns): _oriented(tensor, name, encoder.prefix, patterns) for name, tensor in stored.items()}
+    is_flax = any("/" in name for name in stored)  # flax_model.msgpack: our own paths, with the family's prefix for "encoder"
+    found: dict[str, Stored] = {}
+    for name, tensor in stored.items():
+        path = _flax_path(name, encoder) if is_flax else _path(name, encoder.prefix, patterns)
+        if path in found:
+            raise UserError(f"{where}: {found[path].name} and {name} are two names of one tensor; save the model anew, with one of them")
+        found[path] = tensor if is_flax else _oriented(tensor, name, encoder.prefix, patterns)
+    return found
 
 
 def hf_names(path: str, encoder: Encoder, *, with_prefix: bool) -> tuple[str, bool]:
@@ -268,7 +276,7 @@ def _sharded(index: Path) -> dict[str, Stored]:
     outside = sorted({name for name in shards.values() if Path(name).name != name})
     if outside:
         raise UserError(f"{index}: shard names {outside} leave the directory; refused")
-    missing = sorted({name for name in shards.values() if not (index.parent / name).is_file()})
+    missing = sorted({name for name in shards.values() if not os.path.isfile(index.parent / name)})
     if missing:
         raise UserError(f"{index} names shards that are not there: {missing}; fetch the whole model")
     found: dict[str, Stored] = {}
@@ -344,8 +352,15 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]
         logging.getLogger("flaxft").info("%s: %d tensors are not used: %s", checkpoint.name, len(passed_over), ", ".join(passed_over[:6]))
 
 
-def _array(tensor: Stored) -> np.ndarray:
-    array = np.ascontiguousarray(tensor.read().astype(np.float32))
+def _array(tensor: Stored, *, where: Path) -> np.ndarray:
+    try:
+        array = tensor.read()
+    except (AttributeError, TypeError, ValueError):  # safetensors has no NumPy type for float8 and smaller
+        array = None
+    if array is None or array.dtype.name not in ("float32", "float16", "bfloat16", "float64"):
+        kind = "of another type" if array is None else array.dtype.name
+        raise UserError(f"{where}: {tensor.name} is {kind}, expected float32, float16 or bfloat16; use a checkpoint that is not quantised")
+    array = np.ascontiguousarray(array.astype(np.float32))
     if not np.isfinite(array).all():
-        raise UserError(f"{tensor.name} in the weights holds NaN or infinity; the file is damaged or the model diverged")
+        raise UserError(f"{where}: {tensor.name} holds NaN or infinity; the file is damaged or the model diverged")
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -16,6 +17,7 @@ import jax
 from flaxft import config as configs
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
+from flaxft.data.base import Batch
 from flaxft.data.pipeline import Pipeline, real_tokens
 from flaxft.errors import Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
@@ -40,6 +42,7 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
     writer = Writer(Path(workdir), is_first_process=jax.process_index() == 0)
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)
+    logging.getLogger("flaxft").setLevel(logging.INFO)
     try:
         with Signals() as signals, contextlib.ExitStack() as stack:
             return _run(cfg, Path(workdir), writer, signals, stack)
@@ -82,21 +85,27 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     state = put(state, shardings)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
+    for name in set(cfg.evals) - set(evals):
+        writer.line(f"note: evals names {name}, which has no path; {'it is not scored' if evals else 'without scores the last weights are the best'}")
     del loaded
 
     # ---- every shape is compiled before the first step ------------------------------------------------------------------------------------------
     began = time.perf_counter()
     step_fn = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=cfg.seed, shardings=shardings)
-    for num_rows in plan.row_counts if num_steps else ():
-        signals.poll()
-        batch = put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh))
-        step_fn.compile(state, batch)
-        if not plan.fits and num_rows == plan.row_counts[-1]:
-            step_fn.compile_accumulation(state, batch)
     evaluator = Evaluator(task, state.graphdef, mesh)
-    if scored:
-        evaluator.compile(state.params, state.frozen, pipeline, shape)
-    signals.poll()
+
+    def empty(num_rows: int) -> Batch:
+        return put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:  # XLA compiles outside the GIL
+        jobs = [threads.submit(step_fn.compile, state, empty(num_rows)) for num_rows in (plan.row_counts if num_steps else ())]
+        if num_steps and not plan.fits:
+            jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.row_counts[-1])))
+        if scored:
+            jobs.append(threads.submit(evaluator.compile, state.params, state.frozen, pipeline, shape))
+        for job in jobs:
+            job.result()
+            signals.poll()
 
     # ---- restore --------------------------------------------------------------------------------------------------------------------------------
     checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.checkpoint.keep, is_first_process=jax.process_index() == 0)
@@ -158,8 +167,9 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
             evaluates, saves = any(map(is_due, evals)), step % cfg.checkpoint.every == 0 or step == num_steps
             if not (evaluates or saves or step % cfg.log.every == 0):
                 continue
-            if meter.fetch()["num_nonfinite"] >= NON_FINITE_LIMIT:
-                steps = range(step - NON_FINITE_LIMIT, step)
+            stuck = next((at for at, in_a_row in meter.fetch().items() if in_a_row >= NON_FINITE_LIMIT), None)  # any, not only the newest
+            if stuck is not None:
+                steps = range(stuck - NON_FINITE_LIMIT, stuck)
                 raise NonFiniteError(prepare.not_finite(inputs, {s + 1: pipeline.record_ids(plan, s) for s in steps}, workdir))
             meter.write(evals=evaluate() if evaluates else None)
             if saves or progress["stopped"] or (evaluates and (progress["best"] or {}).get("step") == step):

@@ -43,8 +43,8 @@ class Meter:
         if len(self._buffer) > ahead:
             jax.block_until_ready(self._buffer[-1 - ahead][1])
 
-    def fetch(self) -> dict[str, float]:
-        """Takes the waiting steps off the device and stops the clock; returns the newest's metrics, empty where no step waited."""
+    def fetch(self) -> dict[int, int]:
+        """Takes the waiting steps off the device and stops the clock; returns how many steps in a row were skipped as of each."""
         if not self._buffer:
             return {}
         fetched = jax.device_get([metrics for _, metrics, _, _ in self._buffer])
@@ -56,8 +56,9 @@ class Meter:
             self.totals["skipped_steps"] += int(metrics["num_nonfinite"] > 0)
             numbers = {"loss": float(metrics["loss"]), "grad_norm": float(metrics["grad_norm"]), "learning_rate": float(self._rates[step - 1])}
             self._records.append({"step": step} | numbers)
+        in_a_row = {step: int(metrics["num_nonfinite"]) for (step, _, _, _), metrics in zip(self._buffer, fetched, strict=True)}
         self._buffer.clear()
-        return {name: float(value) for name, value in fetched[-1].items()}
+        return in_a_row
 
     def write(self, *, evals: Mapping[str, Mapping[str, float]] | None = None) -> None:
         """Records the fetched steps; `evals` belongs to the newest. The clock runs again from here."""

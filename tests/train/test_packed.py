@@ -1,4 +1,4 @@
-"""That packed equals unpacked is in the contract of every task (tests/tasks/test_contract.py). Here: with mistakes put in it would not be, and padding is nothing."""
+"""That packed equals unpacked is in the contract of every task (test_contract.py). Here: with mistakes put in it would not be, and padding is nothing."""
 
 from __future__ import annotations
 
