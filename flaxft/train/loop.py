@@ -134,7 +134,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
             calibration = None if name == next(iter(evals)) else progress["calibration"]
             result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll)
             found[name] = result.metrics
-            writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if "/" not in key))
+            shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
+            writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in shown.items()))
             if calibration is None:
                 progress["calibration"] = result.calibration
                 better, value = improves(result.metrics, task.main_metric, progress["best"] and progress["best"]["value"])

@@ -126,8 +126,8 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
         f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}{f', mesh {sizes}' if sizes else ''}, jax {jax.__version__}",
         f"model: {cfg.model.path}, {num_params:,} parameters, {sum(flatten(state.params)[path].size for path in fresh):,} of them new",
         *(f"{name}: {len(inputs.records[name]):,} records, {len(one):,} examples, {one.num_tokens:,} tokens" for name, one in inputs.items.items()),
-        f"plan: rows of {plan.row_length} tokens with up to {plan.num_slots} examples; {' or '.join(map(str, plan.row_counts))} rows a step,"
-        f" {plan.padding_fraction:.1%} padding expected (one example a row, padded to the longest of the batch: {padding_to_longest(cfg, items):.1%})",
+        f"plan: rows of {plan.row_length} tokens with up to {plan.num_slots} examples, {' or '.join(map(str, plan.row_counts))} rows a step",
+        f"padding: {plan.padding_fraction:.1%} expected; {padding_to_longest(cfg, items):.1%} with batches padded to their longest",
     ]
     if inputs.task.labels:
         shown = ", ".join(inputs.task.labels[:12])
