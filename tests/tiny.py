@@ -19,7 +19,9 @@ from flaxft.optim import Optim
 from flaxft.tasks.token_classification import TokenClassification
 
 WORDS = "anna bob carl dora paris rome oslo acme corp lives works in at for with the a new old is was red blue . , ? !".split()
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# without doubles: "a" is a word and a letter
+PIECES = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{c}" for c in LETTERS + "0123456789")]))
 ENCODER = dict(
     model_type="bert", architectures=["BertModel"], vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
     max_position_embeddings=64, type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,

@@ -72,8 +72,9 @@ def _load_splits(name: str, subset: str | None, revision: str, *, offline: bool)
     if "/" not in name and not offline:
         # The hub moved the old one-word names (glue is nyu-mll/glue now), and huggingface_hub 2 refuses them in addresses of files.
         name = huggingface_hub.HfApi().dataset_info(name, timeout=10).id
-    # Without the prefix a local folder of this name would be read in the hub's stead.
-    found = datasets.load_dataset(f"hf://datasets/{name}", subset, revision=revision or None)
+    if Path(name).exists():
+        raise ValueError(f"the folder {name} here would be read in its stead; start from another folder")
+    found = datasets.load_dataset(name, subset, revision=revision or None)
     if revision:
         # Without network the library takes the newest commit of its cache, whatever the revision asked for.
         commit = Path(next(iter(found.values())).cache_files[0]["filename"]).parent.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +118,9 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what transformers says of its own ways with tokenizers
+            return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
     except Exception as error:  # noqa: BLE001 (transformers raises whatever its many readers raise)
         raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason(error)}); copy the checkpoint's tokenizer.json there") from None
 

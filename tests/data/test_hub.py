@@ -137,10 +137,10 @@ def test_errors_are_one_line(hub: Hub):
         ("hub:acme/tags/fr", "train"): ["'acme/tags' with subset 'fr'", "'en', 'de'"],
         ("hub:acme/tags", "train"): ["'en', 'de'"],
         ("hub:acme/tags/en", "tran"): ["no split 'tran'; found train, dev; did you mean 'train'?"],
-        ("hub:acme/tags/en@v9", "train"): ["Revision 'v9' doesn't exist"],
+        ("hub:acme/tags/en@v9", "train"): ["evision 'v9'"],
         ("hub:a/b/c/d", "train"): ["expected hub:NAME[/SUBSET][@REVISION]"],
         ("hub:", "train"): ["expected hub:NAME[/SUBSET][@REVISION]"],
-        ("hub:../../etc", "train"): ["Repo id must use alphanumeric chars"],
+        ("hub:../../etc", "train"): ["would be read in its stead"],
         ("hub:csv", "train"): ["'csv' is a file format of the datasets library"],
         ("hub:tests/data", "train"): ["'tests/data'"],  # a local folder of that name is not read
     }
