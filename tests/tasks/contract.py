@@ -28,9 +28,9 @@ def example(family: str, folder: Path) -> Any:
     return module.example(folder)
 
 
-def prepare(folder: Path, family: str) -> tuple[Any, Any, Any, Any]:
+def prepare(folder: Path, family: str, **changes: Any) -> tuple[Any, Any, Any, Any]:
     """Config, resolved task, items and model of a family's example, as a run would have them."""
-    cfg = tiny.config(folder)
+    cfg = tiny.config(folder, **changes)
     cfg.task = example(family, folder)
     checkpoint = cfg.model.open()
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=checkpoint.encoder.vocab_size, max_length=checkpoint.encoder.max_length)
