@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from flaxft.config import Config
 from flaxft.data.base import Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
-from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer
+from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import UserError
-from flaxft.models.base import Params
+from flaxft.models import hf
+from flaxft.models.base import Loaded
 from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
 from flaxft.tasks.base import Task
 from flaxft.train.evaluate import Evaluator, Result, eval_shape
@@ -33,12 +34,16 @@ def _texts(records: Sequence[Record], *, name: str = "input") -> Records:
 class Predictor:
     """Task, tokenizer and weights. Neither training files nor the pretrained directory are needed."""
 
-    def __init__(self, task: Task, tokenizer: SubwordTokenizer, graphdef: Any, params: Params, mesh: jax.sharding.Mesh, data: Data, *, calibration: Any):
+    def __init__(
+        self, task: Task, tokenizer: SubwordTokenizer, loaded: Loaded, *, model: Path, mesh: jax.sharding.Mesh, data: Data, calibration: Mapping[str, float]
+    ):
+        """`loaded.params` lie on `mesh`; `model` is the folder of config.json and the tokenizer files."""
         if data.max_length > tokenizer.max_length:  # beyond them a position has no embedding
             raise UserError(f"data.max_length is {data.max_length}, but the model has {tokenizer.max_length} positions; give at most that")
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
-        self.params, self._mesh = params, mesh
-        self._evaluator = Evaluator(task, graphdef, mesh)
+        self.params, self._mesh = loaded.params, mesh
+        self._encoder, self._model = loaded.encoder, model
+        self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
     def predict(self, texts: Sequence[str] | Sequence[Record]) -> list[dict[str, Any]]:
         """One result per text, in order: for NER `{"text", "words", "tags", "entities": [{"type", "text", "start", "end", "score"}]}`.
@@ -59,6 +64,12 @@ class Predictor:
         records = self.task.records(split, max_examples=self.data.max_examples)
         items, shape = self._items(records, use_cache=self.data.cache)
         return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes weights, config and tokenizer as a directory that PyTorch `transformers` loads as it is, and flaxft as `model.path`. Raises UserError."""
+        config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
+        hf.write(Path(directory), self.params, self._encoder, config, kind=self.task.kind, labels=self.task.labels)
+        save_tokenizer(self.tokenizer, self._model, Path(directory))
 
     def _predict(self, records: Source) -> list[dict[str, Any]]:
         if not len(records):
@@ -81,9 +92,7 @@ def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = 
     `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. Raises UserError, DamagedError.
     """
     if task is not None:
-        from flaxft.models.hf import Pretrained
-
-        model = Pretrained(path=str(path))
+        model = hf.Pretrained(path=str(path))
         data = Data()
         data.max_length = min(data.max_length, model.open().encoder.max_length)
         return from_model(Config(task=task, model=model, data=data), mesh=mesh)
@@ -107,11 +116,12 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
         raise UserError(f"{model / 'config.json'}: cannot be read ({error}); restore it, or start a new workdir") from None
     loaded = cfg.model.skeleton(model_config, cfg.task.head, where=model / "config.json")
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
-    shardings = infer(loaded.params, loaded.sharding, device_mesh)
+    shardings = infer(loaded.params, loaded.encoder.sharding, device_mesh)
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), loaded.params, shardings)
     params = checkpointer.restore(best["step"], {"params": like})["params"]
     tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
-    return Predictor(cfg.task, tokenizer, loaded.graphdef, params, device_mesh, cfg.data, calibration=best["calibration"] or {})
+    calibration = best["calibration"] or {}
+    return Predictor(cfg.task, tokenizer, loaded._replace(params=params), model=model, mesh=device_mesh, data=cfg.data, calibration=calibration)
 
 
 def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
@@ -131,8 +141,8 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
         raise UserError(f"task.labels are {list(task.labels)}, but {checkpoint.name} has {list(checkpoint.labels)}; leave task.labels empty")
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=True, seed=cfg.seed)
     device_mesh = make_mesh(mesh or Mesh())
-    params = put(loaded.params, infer(loaded.params, loaded.sharding, device_mesh))
-    return Predictor(task, tokenizer, loaded.graphdef, params, device_mesh, cfg.data, calibration={})
+    params = put(loaded.params, infer(loaded.params, encoder.sharding, device_mesh))
+    return Predictor(task, tokenizer, loaded._replace(params=params), model=checkpoint.directory, mesh=device_mesh, data=cfg.data, calibration={})
 
 
 def read_lines(file: Path) -> Iterable[Record]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
 
 import flaxft
 from flaxft import errors
@@ -21,9 +20,9 @@ from flaxft.command import parse
 from flaxft.data.pipeline import Data
 from flaxft.errors import DamagedError, UserError
 from flaxft.main import main
-from flaxft.models.base import flatten
+from flaxft.models import hf
 from flaxft.models.bert import Bert
-from flaxft.models.hf import Pretrained, hf_names
+from flaxft.models.hf import Pretrained
 from flaxft.tasks.token_classification import TokenClassification
 from flaxft.train.loop import run
 from tests import tiny
@@ -399,18 +398,7 @@ def test_a_damaged_checkpoint_is_not_used(trained, refusal, tmp_path):
 def fine_tuned(trained, predictor, tmp_path_factory) -> Path:
     """The run's best weights as PyTorch's BertForTokenClassification has them."""
     directory = tmp_path_factory.mktemp("fine_tuned")
-    tensors = {}
-    for path, array in flatten(predictor.params).items():
-        name, transposed = hf_names(path, Bert, with_prefix=True)
-        tensors[name] = np.ascontiguousarray(np.asarray(array).T if transposed else np.asarray(array))
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    labels = predictor.task.labels
-    config = json.loads((trained.workdir / "model/config.json").read_text()) | {
-        "architectures": ["BertForTokenClassification"], "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }  # fmt: skip
-    (directory / "config.json").write_text(json.dumps(config))
-    shutil.copy(trained.workdir / "model/tokenizer.json", directory)
+    predictor.save_pretrained(directory)
     return directory
 
 
@@ -510,3 +498,25 @@ def test_another_model_than_the_runs_is_never_passed_over(trained, data_is_back,
     assert parse(other[:2], modes=modes).has_run
     with pytest.raises(UserError, match="would not be used"):
         parse([*other, "--workdir=runs/run"], modes=modes)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_the_transformers_pipeline_finds_the_same_entities(fine_tuned, predictor):
+    """Type, offsets and score, as `pipeline(aggregation_strategy="first")` gives them for the directory that was written."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+    model, tokenizer = AutoModelForTokenClassification.from_pretrained(fine_tuned), AutoTokenizer.from_pretrained(fine_tuned)
+    assert model.config.id2label == dict(enumerate(predictor.task.labels))
+    theirs = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first")
+    texts = ["anna lives in paris .", "bob works for acme corp , in oslo !"]
+    for text, ours in zip(texts, predictor.predict(texts), strict=True):
+        found = [(one["entity_group"], one["start"], one["end"]) for one in theirs(text)]
+        assert found == [(one["type"], one["start"], one["end"]) for one in ours["entities"]]
+        for one, entity in zip(theirs(text), ours["entities"], strict=True):
+            assert abs(float(one["score"]) - entity["score"]) < 1e-4
+
+
+def test_a_head_that_transformers_has_not_got_is_refused(predictor, tmp_path):
+    with pytest.raises(UserError, match="'mood' head"):
+        hf.write(tmp_path / "out", predictor.params, Bert, {}, kind="mood", labels=())
+    assert not (tmp_path / "out").exists()

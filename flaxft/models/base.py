@@ -78,7 +78,7 @@ class Model(nnx.Module):
 class Loaded(NamedTuple):
     graphdef: nnx.GraphDef[Model]
     params: Params  # float32; numpy arrays where read, jax arrays where initialised
-    sharding: Sequence[tuple[str, tuple[str | None, ...]]]
+    encoder: Any  # the Encoder that they belong to, with ShapeDtypeStructs: its key table and sharding rules
     fresh: tuple[str, ...]  # paths that were initialised and not read
 
 

@@ -1,4 +1,4 @@
-"""Weights in: a Hugging Face model directory or hub id becomes encoder, head and parameters."""
+"""Weights in and out: a Hugging Face model directory or hub id becomes encoder, head and parameters, and parameters become such a directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,13 +73,13 @@ class Pretrained:
         fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/"))
         _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
         flat = {path: leaf if path in fresh else _array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
-        return Loaded(graphdef=graphdef, params=unflatten(flat), sharding=checkpoint.encoder.sharding, fresh=fresh)
+        return Loaded(graphdef=graphdef, params=unflatten(flat), encoder=checkpoint.encoder, fresh=fresh)
 
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
         """The model of a saved run without its weights: params are ShapeDtypeStructs. `config` is the checkpoint's, read from `where`."""
         encoder = self._abstract(config, where=where)
         graphdef, state = nnx.split(nnx.eval_shape(lambda: Model(encoder, make_head(encoder, rngs=nnx.Rngs(0)))), nnx.Param)
-        return Loaded(graphdef=graphdef, params=nnx.to_pure_dict(state), sharding=encoder.sharding, fresh=())
+        return Loaded(graphdef=graphdef, params=nnx.to_pure_dict(state), encoder=encoder, fresh=())
 
     def _abstract(self, config: Mapping[str, Any], *, where: Path) -> Any:
         family = _family(config, where)
@@ -95,6 +95,31 @@ class Pretrained:
             return nnx.eval_shape(lambda: family.from_config(known | given, rngs=nnx.Rngs(0)))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+
+
+def write(directory: Path, params: Mapping[str, Any], encoder: Encoder, config: Mapping[str, Any], *, kind: str, labels: Sequence[str]) -> None:
+    """Writes config.json and model.safetensors as PyTorch's `AutoModelFor...` of this head reads them. Raises UserError for a head that it has not got.
+
+    config: the config.json of the checkpoint that the model began with. labels: the names of the head's outputs, in order; none for heads without.
+    """
+    from safetensors.numpy import save_file
+
+    if kind not in encoder.architectures:
+        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head; known are {sorted(encoder.architectures)}")
+    tensors = {}
+    for path, array in flatten(params).items():
+        name, transposed = hf_names(path, encoder, with_prefix=True)
+        host = np.asarray(array, np.float32)
+        tensors[name] = np.ascontiguousarray(host.T if transposed else host)
+    numbered = {str(i): label for i, label in enumerate(labels)}
+    changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": "float32"}
+    if labels:
+        changes |= {"id2label": numbered, "label2id": {label: int(i) for i, label in numbered.items()}}
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, directory / f"{SINGLE}.tmp", metadata={"format": "pt"})
+    (directory / f"{SINGLE}.tmp").replace(directory / SINGLE)
+    text = json.dumps({key: value for key, value in config.items() if key != "torch_dtype"} | changes, indent=2, ensure_ascii=False)
+    (directory / "config.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 class Stored(NamedTuple):

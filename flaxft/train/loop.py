@@ -80,8 +80,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
 
     # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
     tx = make_tx(cfg.optim, schedule)
-    state = states.create(loaded.graphdef, put(loaded.params, infer(loaded.params, loaded.sharding, mesh)), tx)
-    shardings = infer(state, loaded.sharding, mesh)
+    state = states.create(loaded.graphdef, put(loaded.params, infer(loaded.params, loaded.encoder.sharding, mesh)), tx)
+    shardings = infer(state, loaded.encoder.sharding, mesh)
     state = put(state, shardings)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
