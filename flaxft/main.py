@@ -76,6 +76,8 @@ def evaluate(command: Command) -> None:
     if not finals:
         raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
     print(json.dumps({"evals": finals}))
+    if command.has_run and command.workdir:
+        configs.write_json(command.workdir / "eval.json", {"evals": finals})
 
 
 def predict(command: Command) -> None:

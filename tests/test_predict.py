@@ -318,6 +318,7 @@ def test_eval_equals_the_results_of_the_run(trained, data_is_back, output):
     lines = output("--mode=eval", f"--workdir={trained.workdir}")
     assert_scores(lines[-1], json.loads((trained.workdir / "results.json").read_text())["evals"])
     assert any("micro avg" in line for line in lines)
+    assert_scores((trained.workdir / "eval.json").read_text(), trained.results["evals"])
 
 
 def test_eval_with_overrides(trained, output):

@@ -211,6 +211,9 @@ def test_eight_devices_see_the_same_batches(uninterrupted, tmp_path, mesh):
     folder, _ = uninterrupted
     shutil.copytree(folder / "run", tmp_path / "run", ignore=lambda _, names: [n for n in names if n != "plan.json"])
     on_eight_devices(folder, tmp_path / "run", mesh)
+    evals = [json.loads((workdir / "run" / "results.json").read_text())["evals"] for workdir in (folder, tmp_path)]
+    for split, scores in evals[0].items():  # every example exactly once, on any number of devices
+        assert scores == pytest.approx(evals[1][split], abs=1e-5)
     one, many = tiny.losses(folder / "run"), tiny.losses(tmp_path / "run")
     assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(one.values())
 
