@@ -185,7 +185,7 @@ def test_operational_fields_and_paths_are_ignored():
 
 
 def test_a_config_stays_small():
-    """DESIGN: knobs on their owners."""
+    """Knobs live on the things that they set."""
     assert len(dataclasses.fields(Config)) <= 20
 
 

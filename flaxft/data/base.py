@@ -9,7 +9,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 Record = Mapping[str, Any]
-Batch = dict[str, Any]  # name -> array with leading R; numpy on the host, jax.Array on the devices
+# R rows of T tokens with up to S examples each; numpy on the host, jax.Array on the devices. Packed and unpacked (S = 1) batches are the same to every model:
+#   input_ids, token_type_ids, position_ids   int32 (R, T)    as in Hugging Face; positions restart at each example
+#   segment_ids                               int32 (R, T)    0 is padding, 1..S the example of the row that a token belongs to
+#   example_start                             int32 (R, S)    index of each example's first token
+#   example_weight                            float32 (R, S)  0 for an empty slot
+#   example_id, example_group                 int32 (R, S)    number of the feature; which slots belong together; -1 is none
+# and the task's own keys, as its `spec()` says.
+Batch = dict[str, Any]
 
 IGNORE = -100  # an integer label that no loss and no metric counts, as in Hugging Face
 

@@ -52,7 +52,7 @@ class Pipeline:
     augment: Augment | None = None
 
     def batch(self, plan: Plan, step: int) -> list[Batch]:
-        """The micro-batches of a training step, numpy arrays as DESIGN's table of keys lays them out: (R, T, ...) and (R, S, ...)."""
+        """The micro-batches of a training step, numpy arrays with the keys of `flaxft.data.base.Batch`."""
         epoch = step // plan.steps_per_epoch
         rows = rows_of_step(plan, self.items.lengths, self.items.item_starts, seed=self.seed, step=step)
         return [self._arrays(part, row_length=plan.row_length, num_slots=plan.num_slots, epoch=epoch) for part in rows]
