@@ -10,22 +10,19 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from flaxft.errors import UserError, nearest, reason
 from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten, unflatten
+from flaxft.models.weights import SINGLE, Stored, read_array, read_json, stored_tensors
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
-HEADER_CAP = 10 << 20  # bytes; the header of a 24-layer encoder takes about 50 kB
-MSGPACK_CAP = 8 << 30  # bytes
 REFUSED = re.compile(r"auto_map|trust_remote_code|custom_pipelines|quantization_config|.*_internal")  # they name code to run, or another layout
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
-SINGLE, INDEX, MSGPACK = "model.safetensors", "model.safetensors.index.json", "flax_model.msgpack"
 
 
 @dataclass
@@ -45,7 +42,7 @@ class Pretrained:
         directory = _find(self.path, self.revision)
         config = _read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
-        names = sorted((tensor.name, tensor.shape) for tensor in _stored(directory).values())
+        names = sorted((tensor.name, tensor.shape) for tensor in stored_tensors(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -69,10 +66,10 @@ class Pretrained:
         model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
-        stored = by_path(_stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
+        stored = by_path(stored_tensors(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
         fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/"))
         _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
-        flat = {path: leaf if path in fresh else _array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
+        flat = {path: leaf if path in fresh else read_array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
         return Loaded(graphdef=graphdef, params=unflatten(flat), encoder=checkpoint.encoder, fresh=fresh)
 
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
@@ -122,14 +119,6 @@ def write(directory: Path, params: Mapping[str, Any], encoder: Encoder, config: 
     (directory / "config.json").write_text(f"{text}\n", encoding="utf-8")
 
 
-class Stored(NamedTuple):
-    """A tensor of a weights file, not yet read."""
-
-    name: str
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
-
-
 def by_path(stored: Mapping[str, Stored], encoder: Encoder, *, where: Path) -> dict[str, Stored]:
     """The stored tensors under our paths and in our layout; names that are not in the family's key table stay as they are. Raises UserError."""
     patterns = [(re.compile(re.escape(key.hf).replace(re.escape("{i}"), r"(\d+)")), key) for key in encoder.keys]
@@ -153,7 +142,7 @@ def hf_names(path: str, encoder: Encoder, *, with_prefix: bool) -> tuple[str, bo
     raise AssertionError(f"{path} is not in the key table of {encoder.prefix}")
 
 
-# ---- finding and reading files ------------------------------------------------------------------------------------------------------------------
+# ---- finding the model ------------------------------------------------------------------------------------------------------------------
 
 
 def _find(path: str, revision: str | None) -> Path:
@@ -193,7 +182,7 @@ def _snapshot(repository: str, revision: str | None) -> Path:
 
 def _read_config(directory: Path) -> dict[str, Any]:
     file = directory / "config.json"
-    config = _read_json(file, cap=CONFIG_CAP, missing=f"{directory} holds no config.json; model.path needs a Hugging Face model directory")
+    config = read_json(file, cap=CONFIG_CAP, missing=f"{directory} holds no config.json; model.path needs a Hugging Face model directory")
     if not isinstance(config, dict):
         raise UserError(f"{file}: a JSON {type(config).__name__}, expected an object")
     refused = sorted(key for key in config if REFUSED.fullmatch(key))
@@ -202,21 +191,10 @@ def _read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def _read_json(file: Path, *, cap: int, missing: str) -> Any:
-    if not file.is_file():
-        raise UserError(missing)
-    if file.stat().st_size > cap:
-        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {cap} are read; is it the right file?")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from None
-
-
 def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:
     """The encoder class of `models/<model_type>.py`, looked up in the package's own file list."""
     model_type = config.get("model_type")
-    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base", "heads", "hf"))
+    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base", "heads", "hf", "weights"))
     if model_type not in known:
         hint = nearest(str(model_type), known)
         raise UserError(f"{where}: model_type is {model_type!r}, which flaxft does not read; known are {known}{hint}")
@@ -235,92 +213,6 @@ def _labels(config: Mapping[str, Any], *, where: Path) -> tuple[str, ...] | None
     if sorted(numbered) != list(range(len(numbered))):
         raise UserError(f"{where}: id2label has the numbers {sorted(numbered)}, expected 0 to {len(numbered) - 1}")
     return tuple(numbered[i] for i in range(len(numbered)))
-
-
-def _stored(directory: Path) -> dict[str, Stored]:
-    if (directory / SINGLE).is_file():
-        return _safetensors(directory / SINGLE)
-    if (directory / INDEX).is_file():
-        return _sharded(directory / INDEX)
-    if (directory / MSGPACK).is_file():
-        return _msgpack(directory / MSGPACK)
-    others = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".h5", ".ckpt", ".pkl"))
-    held = f"; it holds {others}, which is not read because pickle can run code" if others else ""
-    raise UserError(f"{directory} holds no weights ({SINGLE}, {INDEX} or {MSGPACK}){held}; save the model as safetensors and point model.path there")
-
-
-def _safetensors(file: Path) -> dict[str, Stored]:
-    from safetensors import SafetensorError, safe_open
-
-    _sniff(file)
-    try:
-        handle = safe_open(file, framework="numpy")
-        names = list(handle.keys())
-        return {name: Stored(name, tuple(handle.get_slice(name).get_shape()), partial(handle.get_tensor, name)) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{file}: damaged or cut off ({error}); fetch it again") from None
-
-
-def _sniff(file: Path) -> None:
-    """safetensors says "header too large" of everything that is something else; this says what it is, and refuses what the library lets pass."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(64)
-        kinds = {
-            b"version https://git-lfs": "a git-lfs pointer, not the weights (run git lfs pull)",
-            b"<": "an HTML page",
-            b"\x80": "a pickle",
-            b"PK": "a zip or PyTorch archive",
-        }
-        found = next((kind for magic, kind in kinds.items() if start.startswith(magic) and start[8:9] != b"{"), None)
-        if found:
-            raise UserError(f"{file}: it is {found}; put a real safetensors file there")
-        length = int.from_bytes(start[:8], "little")
-        if size < 8 or length > min(size - 8, HEADER_CAP):
-            raise UserError(f"{file}: {size} bytes with a header of {length}: damaged, cut off, or no safetensors file; fetch it again")
-        stream.seek(8)
-        try:
-            json.loads(stream.read(length), object_pairs_hook=_no_duplicates)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}: its header cannot be read ({error}); fetch it again") from None
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
-    return found
-
-
-def _sharded(index: Path) -> dict[str, Stored]:
-    content = _read_json(index, cap=HEADER_CAP, missing=str(index))
-    shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise UserError(f"{index}: no weight_map of tensor name -> file name; fetch it again")
-    outside = sorted({name for name in shards.values() if Path(name).name != name})
-    if outside:
-        raise UserError(f"{index}: shard names {outside} leave the directory; refused")
-    missing = sorted({name for name in shards.values() if not os.path.isfile(index.parent / name)})
-    if missing:
-        raise UserError(f"{index} names shards that are not there: {missing}; fetch the whole model")
-    found: dict[str, Stored] = {}
-    for name in sorted(set(shards.values())):
-        found |= _safetensors(index.parent / name)
-    return found
-
-
-def _msgpack(file: Path) -> dict[str, Stored]:
-    from flax import serialization
-
-    if file.stat().st_size > MSGPACK_CAP:
-        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {MSGPACK_CAP} are read")
-    try:
-        tree = serialization.msgpack_restore(file.read_bytes())
-        flat = flatten(tree)
-    except Exception as error:  # noqa: BLE001 (msgpack raises a dozen unrelated types on damaged bytes)
-        raise UserError(f"{file}: damaged, cut off, or no Flax weights ({type(error).__name__}: {error}); fetch it again") from None
-    return {name: Stored(name, tuple(np.shape(leaf)), partial(np.asarray, leaf)) for name, leaf in flat.items()}
 
 
 # ---- names --------------------------------------------------------------------------------------------------------------------------------------
@@ -375,17 +267,3 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]
     passed_over = sorted(tensor.name for path, tensor in stored.items() if path not in wanted)
     if passed_over:
         logging.getLogger("flaxft").info("%s: %d tensors are not used: %s", checkpoint.name, len(passed_over), ", ".join(passed_over[:6]))
-
-
-def _array(tensor: Stored, *, where: Path) -> np.ndarray:
-    try:
-        array = tensor.read()
-    except (AttributeError, TypeError, ValueError):  # safetensors has no NumPy type for float8 and smaller
-        array = None
-    if array is None or array.dtype.name not in ("float32", "float16", "bfloat16", "float64"):
-        kind = "of another type" if array is None else array.dtype.name
-        raise UserError(f"{where}: {tensor.name} is {kind}, expected float32, float16 or bfloat16; use a checkpoint that is not quantised")
-    array = np.ascontiguousarray(array.astype(np.float32))
-    if not np.isfinite(array).all():
-        raise UserError(f"{where}: {tensor.name} holds NaN or infinity; the file is damaged or the model diverged")
-    return array
