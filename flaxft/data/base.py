@@ -68,6 +68,7 @@ class Features(NamedTuple):
     example: dict[str, np.ndarray]  # any shape each
     group: int = -1  # features of one record that a loss couples share a number >= 0
     host: dict[str, np.ndarray] = {}  # word ids, offsets: cached, never on the device
+    num_cut: int = 0  # tokens that did not fit and stand in no feature of the record; `build_items` says so once per source
 
 
 class Field(NamedTuple):
@@ -95,4 +96,8 @@ class Tokenizer(Protocol):
 
     def wrap(self, ids: np.ndarray) -> np.ndarray:
         """One example's ids with the special tokens around them: [CLS] ids [SEP]."""
+        ...
+
+    def wrap_pair(self, ids: np.ndarray, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(ids, token_type_ids)` of two texts in one example: [CLS] ids [SEP] pair [SEP], or what the tokenizer makes of a pair."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from flaxft.data.base import Features, Record, Source, Tokenizer
 from flaxft.errors import UserError
 
-VERSION = 1  # of the layout below and of what `Task.features` may return
+VERSION = 2  # of the layout below and of what `Task.features` may return
 CHUNK = 8192  # features a record batch of the file: bounds the memory that writing takes
 PARTS = ("tokens", "example", "host")
 
@@ -40,6 +41,7 @@ class Items:
         self.lengths = table["length"].to_numpy()  # (num_features,) int32
         self.records = table["record"].to_numpy()  # (num_features,) int32: the record that each feature comes from
         self.groups = table["group"].to_numpy()  # (num_features,) int32
+        self.num_cut = table["num_cut"].to_numpy()  # (num_features,) int32: tokens that did not fit
         item = table["item"].to_numpy()
         self.item_starts = np.flatnonzero(np.r_[True, item[1:] != item[:-1], True])  # (N + 1,): item i is features item_starts[i] to item_starts[i + 1]
         self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in self._metadata["columns"]}
@@ -62,7 +64,7 @@ class Items:
             values, offsets = self._columns[name][chunk]
             part, key = name.split(".", 1)
             parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(tuple(shape))
-        return Features(parts["tokens"], parts["example"], int(self.groups[index]), parts["host"])
+        return Features(parts["tokens"], parts["example"], int(self.groups[index]), parts["host"], int(self.num_cut[index]))
 
 
 def build_items(
@@ -70,8 +72,19 @@ def build_items(
 ) -> Items:
     """Tokenises a source, or finds it done. `key` says all that the features depend on beside the source and `max_length`.
 
-    Raises UserError of `Task.features`, with the record's place before it.
+    Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it.
     """
+    items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache)
+    num_records = len(np.unique(items.records[items.num_cut > 0]))
+    if num_records:
+        logging.getLogger("flaxft").warning(
+            "%s: %d of %d records are longer than data.max_length=%d and were cut; %d tokens are not read",
+            source.name, num_records, len(source), max_length, int(items.num_cut.sum()),
+        )  # fmt: skip
+    return items
+
+
+def _find_or_make(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None, use_cache: bool) -> Items:
     name = hashlib.sha256(json.dumps([VERSION, source.fingerprint, key, max_length]).encode()).hexdigest()
     directory = cache or default_cache() / "items"
     file = directory / f"{name[:32]}.arrow"
@@ -168,6 +181,7 @@ def _record_batch(pa: Any, rows: Sequence[tuple[int, int, Features]], columns: M
         "length": np.asarray([len(feature.tokens["input_ids"]) for _, _, feature in rows], np.int32),
     }
     arrays = {name: pa.array(values) for name, values in fixed.items()}
+    arrays["num_cut"] = pa.array(np.asarray([feature.num_cut for _, _, feature in rows], np.int32))
     for name, values in fixed.items():
         digest.update(name.encode() + values.tobytes())
     for name in columns:

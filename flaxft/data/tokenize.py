@@ -33,6 +33,7 @@ class SubwordTokenizer:
         start = next((i for i in range(len(with_special)) if with_special[i : i + len(without)] == without), 0)
         self._prefix, self._suffix = with_special[:start], with_special[start + len(without) :]
         self.num_special = len(self._prefix) + len(self._suffix)
+        self._pair = backend.encode("a", "a", add_special_tokens=True)
         self._unknown = self._unknown_id()
 
     def words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +67,18 @@ class SubwordTokenizer:
     def wrap(self, ids: np.ndarray) -> np.ndarray:
         """[CLS] ids [SEP], int32 (n + num_special,)."""
         return np.concatenate([np.asarray(self._prefix, np.int32), ids, np.asarray(self._suffix, np.int32)])
+
+    def wrap_pair(self, ids: np.ndarray, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(ids, token_type_ids)`, int32 each, of two texts in one example, as the tokenizer's own post-processor lays them out."""
+        parts: list[np.ndarray] = []
+        types: list[np.ndarray] = []
+        places = self._pair.sequence_ids  # None for a special token, else 0 or 1
+        for i, place in enumerate(places):
+            if place is not None and i and places[i - 1] == place:
+                continue  # the same text goes on
+            parts.append(np.asarray([self._pair.ids[i]] if place is None else (ids, pair)[place], np.int32))
+            types.append(np.full(len(parts[-1]), self._pair.type_ids[i], np.int32))
+        return np.concatenate(parts), np.concatenate(types)
 
     @property
     def num_prefix(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from flaxft.data.base import Batch
 from flaxft.errors import UserError
 from flaxft.models.base import EncoderOutput, Key
-from flaxft.models.heads import Linear, TokenHead
+from flaxft.models.heads import Linear, SequenceHead, TokenHead
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
 from flaxft.ops.gelu import gelu
@@ -203,7 +203,8 @@ class Bert(nnx.Module):
     """The encoder. See `flaxft.models.base.Encoder`."""
 
     prefix = "bert"
-    architectures = {"token": "BertForTokenClassification"}
+    architectures = {"token": "BertForTokenClassification", "sequence": "BertForSequenceClassification"}
+    heads = {"token": TokenHead, "sequence": SequenceHead}
     keys = (
         Key("embeddings.word_embeddings.weight", "encoder/embeddings/word_embeddings/embedding"),
         Key("embeddings.position_embeddings.weight", "encoder/embeddings/position_embeddings/embedding"),
@@ -226,6 +227,9 @@ class Bert(nnx.Module):
                 Key(f"encoder.layer.{{i}}.{place}.bias", f"encoder/encoder/layer/{{i}}/{place.replace('.', '/')}/bias"),
             )
         ),
+        # The pooler belongs to the pretrained model, though only some heads have it.
+        Key("pooler.dense.weight", "head/pooler/dense/kernel", transpose=True),
+        Key("pooler.dense.bias", "head/pooler/dense/bias"),
         Key("classifier.weight", "head/classifier/kernel", transpose=True, prefixed=False),
         Key("classifier.bias", "head/classifier/bias", prefixed=False),
     )
@@ -267,7 +271,7 @@ class Bert(nnx.Module):
         assert kind in self.architectures, kind
         config = self.config
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return TokenHead(config.hidden_size, num_labels, dropout_rate=rate, stddev=config.initializer_range, rngs=rngs)
+        return self.heads[kind](config.hidden_size, num_labels, dropout_rate=rate, stddev=config.initializer_range, rngs=rngs)
 
 
 def _linear(config: BertConfig, num_in: int, num_out: int, rngs: nnx.Rngs) -> Linear:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -36,3 +37,30 @@ class TokenHead(nnx.Module):
     def __call__(self, output: EncoderOutput, batch: Batch, *, deterministic: bool = True, rngs: Any = None) -> Float[Array, "R T L"]:
         key = None if deterministic else rngs.dropout()
         return self.classifier(dropout(output.hidden, self.dropout_rate, key=key).astype("float32"))
+
+
+class Pooler(nnx.Module):
+    """One linear layer and tanh, as BERT's next-sentence task trained them."""
+
+    def __init__(self, hidden_size: int, *, stddev: float, rngs: nnx.Rngs):
+        self.dense = Linear(hidden_size, hidden_size, stddev=stddev, dtype="float32", rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return jnp.tanh(self.dense(x.astype("float32")))
+
+
+class SequenceHead(nnx.Module):
+    """Each example's first token, pooled; dropout and one linear layer: `BertForSequenceClassification`'s head and its like.
+
+    The outputs of an empty slot mean nothing.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, *, dropout_rate: float, stddev: float, rngs: nnx.Rngs):
+        self.pooler = Pooler(hidden_size, stddev=stddev, rngs=rngs)
+        self.classifier = Linear(hidden_size, num_labels, stddev=stddev, dtype="float32", rngs=rngs)
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, output: EncoderOutput, batch: Batch, *, deterministic: bool = True, rngs: Any = None) -> Float[Array, "R S L"]:
+        key = None if deterministic else rngs.dropout()
+        first = jnp.take_along_axis(output.hidden, batch["example_start"][..., None], axis=1)  # (R, S, D)
+        return self.classifier(dropout(self.pooler(first), self.dropout_rate, key=key))

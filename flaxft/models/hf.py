@@ -59,7 +59,8 @@ class Pretrained:
         )
 
     def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
-        """Reads the weights. The head comes from the checkpoint with `reuse_head`, otherwise it is initialised from `seed`.
+        """Reads the weights. The head comes from the checkpoint with `reuse_head`; otherwise what belongs to the pretrained model does, where it is there
+        (a pooler), and the rest is initialised from `seed`.
 
         Raises UserError that lists every tensor that is missing, unexpected or of another shape.
         """
@@ -67,7 +68,8 @@ class Pretrained:
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
         stored = by_path(stored_tensors(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
-        fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/"))
+        pretrained = {key.path for key in checkpoint.encoder.keys if key.prefixed} & set(stored)
+        fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/") and path not in pretrained)
         _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
         flat = {path: leaf if path in fresh else read_array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
         return Loaded(graphdef=graphdef, params=unflatten(flat), encoder=checkpoint.encoder, fresh=fresh)
@@ -242,10 +244,9 @@ def _oriented(tensor: Stored, name: str, prefix: str, patterns: Patterns) -> Sto
 
 
 def _flax_path(name: str, encoder: Encoder) -> str:
-    if name.startswith(f"{encoder.prefix}/"):
-        return "encoder/" + name.removeprefix(f"{encoder.prefix}/")
-    heads = {key.path.removeprefix("head/") for key in encoder.keys if key.path.startswith("head/")}
-    return f"head/{name}" if name in heads else f"encoder/{name}"
+    bare = name.removeprefix(f"{encoder.prefix}/")
+    heads = {key.path.removeprefix("head/") for key in encoder.keys if key.path.startswith("head/") and (key.prefixed or bare == name)}
+    return f"head/{bare}" if bare in heads else f"encoder/{bare}"
 
 
 def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored], checkpoint: Checkpoint) -> None:

@@ -305,3 +305,23 @@ def test_save_tokenizer(directory, tokenizer, tmp_path):
     shutil.copy(directory / "config.json", tmp_path / "bare")
     assert_same_ids(tokenizer, AutoTokenizer.from_pretrained(tmp_path / "bare"))
     assert SubwordTokenizer(tokenizer.backend, max_length=64).fingerprint == tokenizer.fingerprint
+
+
+# ---- pairs ----
+
+
+@pytest.mark.parametrize("single", ["[CLS] $A [SEP]", "<s> $A </s>"])
+@pytest.mark.parametrize("pair", ["[CLS] $A [SEP] $B:1 [SEP]:1", "<s> $A </s> </s> $B </s>", "$A:0 [SEP]:0 $B:1 [SEP]:1 [CLS]:2"])
+def test_pairs_are_laid_out_by_the_tokenizers_own_template(single, pair):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    names = ["[UNK]", "[CLS]", "[SEP]", "<s>", "</s>", "a", "b", "c"]
+    backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=[(name, i) for i, name in enumerate(names[1:5], 1)])
+    tokenizer = SubwordTokenizer(backend, max_length=64)
+    for first, second in (("a b c", "b"), ("", "c c"), ("a a a", ""), ("", "")):
+        wanted = backend.encode(first, second)
+        ids, types = tokenizer.wrap_pair(tokenizer.text(first)[0], tokenizer.text(second)[0])
+        assert (ids.tolist(), types.tolist()) == (wanted.ids, wanted.type_ids)
+        assert ids.dtype == types.dtype == np.int32

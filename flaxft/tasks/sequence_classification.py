@@ -1,0 +1,272 @@
+"""Sequence classification: one label for one text, or for a pair of texts. Sentiment, intent, entailment."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.source import open_source
+from flaxft.errors import UserError, nearest
+from flaxft.metrics.classification import classification_scores
+from flaxft.models.base import Checkpoint, Encoder
+from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
+from flaxft.tasks.base import Predictions, Terms
+
+# Where the text stands when text_columns does not say, in this order. The first is how `decode` names a pair.
+TEXTS = (("text", "text_pair"), ("text",), ("sentence",), ("sentence1", "sentence2"), ("sentence1",), ("premise", "hypothesis"))
+LABELS = ("label", "labels", "category", "intent")
+METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
+BALANCED = "balanced"
+
+
+@dataclasses.dataclass
+class SequenceClassification:
+    """Records are a text, or two, with one label: from CSV, TSV, JSONL, Parquet or the hub."""
+
+    kind: ClassVar[str] = "sequence"
+
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
+    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
+    label_column: str = ""  # empty looks for label, labels, category, intent
+    labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
+    label_smoothing: float = 0.0
+    class_weights: str | tuple[float, ...] | None = None  # one number a label, or "balanced": examples / (labels * examples of the label)
+    main_metric: str = "accuracy"  # or macro_f1, micro_f1, mcc, LABEL/f1, -loss
+
+    def splits(self) -> dict[str, str]:
+        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+
+    def records(self, split: str, *, max_examples: int | None = None) -> Source:
+        """The records of a split. Raises UserError; one without text or label is found here, not hours later at the first evaluation."""
+        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        for i, record in enumerate(source):
+            try:
+                self._texts(record)
+                self._gold(record)
+            except UserError as error:
+                raise UserError(f"{source.where(i)}: {error}") from None
+        return source
+
+    def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> SequenceClassification:
+        """Fills in columns, labels and class weights. Raises UserError."""
+        if len(self.text_columns) > 2:
+            raise UserError(f"task.text_columns names {len(self.text_columns)} columns ({list(self.text_columns)}); give one, or two for a pair")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserError(f"task.label_smoothing is {self.label_smoothing}, expected from 0 to below 1")
+        if isinstance(self.class_weights, str) and self.class_weights != BALANCED:
+            raise UserError(f"task.class_weights is {self.class_weights!r}; allowed are {BALANCED!r}, none, or in a config file one number per label")
+        # The same class serves regression and several labels at once, whose outputs are no labels of ours.
+        is_ours = checkpoint.kind == self.kind and checkpoint.config.get("problem_type") in (None, "single_label_classification")
+        model_labels = checkpoint.labels if is_ours else None
+        if "train" not in self.splits():
+            labels = self.labels or model_labels
+            if not labels:
+                raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
+            return self._with(tuple(map(str, labels)), counts=None)
+        source = self.records("train", max_examples=max_examples)
+        task = dataclasses.replace(self, text_columns=self._text_columns(source[0]), label_column=self._label_column(source[0]))
+        _check_types(task.text_columns, tokenizer, checkpoint)
+        counts = Counter(task._gold(record) for record in source)
+        if len(counts) < 2:
+            raise UserError(f"{source.name}: every record has the label {next(iter(counts))!r}; expected at least two labels to tell apart")
+        found = tuple(sorted(counts, key=_numerically if all(map(_is_number, counts)) else None))
+        if self.labels:
+            return task._with(tuple(map(str, self.labels)), counts)
+        if model_labels and set(found) <= set(model_labels):
+            return task._with(model_labels, counts)
+        if model_labels:
+            logging.getLogger("flaxft").warning(
+                "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
+            )
+        return task._with(found, counts)
+
+    def spec(self) -> dict[str, Field]:
+        return {"labels": Field("S", (), "int32", IGNORE)}
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
+        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
+        all_ids = [tokenizer.text(text)[0] for text in self._texts(record)]
+        label = np.asarray(self._label_id(record), np.int32)
+        if len(all_ids) == 1:
+            ids = all_ids[0][: max_length - tokenizer.num_special]
+            return [Features({"input_ids": tokenizer.wrap(ids)}, {"labels": label}, num_cut=len(all_ids[0]) - len(ids))]
+        first, second = all_ids
+        num_special = len(tokenizer.wrap_pair(first[:0], second[:0])[0])
+        if max_length <= num_special:
+            raise UserError(f"data.max_length is {max_length}, but a pair has {num_special} special tokens; give at least {num_special + 1}")
+        num_first, num_second = longest_first(len(first), len(second), capacity=max_length - num_special)
+        ids, types = tokenizer.wrap_pair(first[:num_first], second[:num_second])
+        return [Features({"input_ids": ids, "token_type_ids": types}, {"labels": label}, num_cut=len(first) + len(second) - num_first - num_second)]
+
+    def augment(self, features: Features, rng: np.random.Generator) -> Features:
+        return features
+
+    def head(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
+        return encoder.head(self.kind, len(self.labels), rngs=rngs)
+
+    def loss(self, outputs: Float[Array, "R S L"], batch: Batch) -> Terms:
+        if not self.class_weights and not self.label_smoothing:
+            return {"sequence": cross_entropy(outputs, batch["labels"], ignore=IGNORE)}
+        weights = jnp.asarray(self.class_weights or [1.0] * len(self.labels), jnp.float32)
+        found = weighted_cross_entropy(outputs, batch["labels"], ignore=IGNORE, class_weights=weights, label_smoothing=self.label_smoothing)
+        return {"sequence": found}
+
+    def predict(self, outputs: Float[Array, "R S L"], batch: Batch) -> Predictions:
+        return {"S": {"label": jnp.argmax(outputs, -1).astype(jnp.int32), "scores": jax.nn.softmax(outputs.astype(jnp.float32), axis=-1)}}
+
+    def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+        """`{"text", "label", "score", "scores": {label: probability}}`; of a pair "text" and "text_pair". score is that of the label."""
+        scores = [round(score, 6) for score in predictions[0]["scores"].tolist()]
+        best = int(predictions[0]["label"])
+        texts = dict(zip(TEXTS[0], self._texts(record), strict=False))
+        return {**texts, "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
+
+    def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
+        return {}
+
+    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Accuracy, macro and micro F1, Matthews' correlation, and precision, recall, F1 and support of every label."""
+        return classification_scores(*self._gold_and_predicted(decoded, records), self.labels)
+
+    def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
+        from sklearn.metrics import classification_report
+
+        gold, predicted = self._gold_and_predicted(decoded, records)
+        used = np.union1d(gold, predicted)
+        names = [self.labels[i] for i in used]
+        return str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+
+    # ---- settings -------------------------------------------------------------------------------------------------------------------------------
+
+    def _with(self, labels: tuple[str, ...], counts: Mapping[str, int] | None) -> SequenceClassification:
+        """A copy with these labels; `counts` are those of the train split, None where there is none."""
+        duplicates = sorted({label for label in labels if labels.count(label) > 1})
+        if duplicates:
+            raise UserError(f"task.labels names {duplicates} more than once; name each label once")
+        if len(labels) < 2:
+            raise UserError(f"task.labels is {list(labels)}; expected at least two labels to tell apart")
+        allowed = [*METRICS, *(f"{label}/{score}" for label in labels for score in ("precision", "recall", "f1"))]
+        if self.main_metric not in allowed:
+            shown = [*METRICS, *(f"{label}/f1" for label in labels[:3])]
+            raise UserError(f"task.main_metric is {self.main_metric!r}{nearest(self.main_metric, allowed)}; allowed are {shown} and the like")
+        weights = self.class_weights
+        if weights == BALANCED:
+            weights = None if counts is None else _balanced(labels, counts)  # without a train split nothing is trained
+        elif weights is not None:
+            assert not isinstance(weights, str), "resolve looked"
+            wrong = [one for one in weights if isinstance(one, bool) or not isinstance(one, int | float) or not 0.0 < one < float("inf")]
+            if wrong or len(weights) != len(labels):
+                raise UserError(f"task.class_weights is {list(weights)}, expected a positive number for each of the {len(labels)} labels, in their order")
+        return dataclasses.replace(self, labels=labels, class_weights=weights)
+
+    # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _text_columns(self, record: Record) -> tuple[str, ...]:
+        """The columns of the text. Raw text comes when predicting, whatever columns the training data has: then `decode`'s names serve too."""
+        asked = tuple(map(str, self.text_columns))
+        raw = TEXTS[0][: len(asked)]
+        if not asked:
+            found = next((names for names in TEXTS if all(name in record for name in names)), None)
+            if found is None:
+                raise UserError(f"no column of text; found are {sorted(record)}; set task.text_columns")
+            return found
+        missing = next((name for name in asked if name not in record), None)
+        if missing is None:
+            return asked
+        if all(name in record for name in raw) and not self._has_label(record):
+            return raw
+        raise UserError(f"no column {missing!r}; found are {sorted(record)}; set task.text_columns{nearest(missing, record)}")
+
+    def _texts(self, record: Record) -> list[str]:
+        texts = []
+        for name in self._text_columns(record):
+            text = record[name]
+            if not isinstance(text, str):
+                raise UserError(f"column {name!r} is {str(text)[:40]!r} ({type(text).__name__}), expected text; write it as a string")
+            texts.append(text)
+        return texts
+
+    def _has_label(self, record: Record) -> bool:
+        return any(name in record for name in ([self.label_column] if self.label_column else LABELS))
+
+    def _label_column(self, record: Record) -> str:
+        if not self._has_label(record):
+            asked = f"no column {self.label_column!r}" if self.label_column else "no column of labels"
+            raise UserError(f"{asked}; found are {sorted(record)}; set task.label_column{nearest(self.label_column, record)}")
+        return self.label_column or next(name for name in LABELS if name in record)
+
+    def _gold(self, record: Record) -> str:
+        """A record's label by name. A number is its place in the labels, unless these are numbers themselves."""
+        column = self._label_column(record)
+        label = record[column]
+        if not isinstance(label, str | int) or isinstance(label, bool):
+            raise UserError(f"column {column!r} is {str(label)[:40]!r} ({type(label).__name__}), expected a label: a text or a whole number")
+        name = str(label)
+        if not name:
+            raise UserError(f"column {column!r} is empty; every record needs a label")
+        if not self.labels or name in self.labels or not _is_number(name) or all(map(_is_number, self.labels)):
+            return name
+        if not 0 <= int(name) < len(self.labels):
+            raise UserError(f"label number {name} in {column!r}, expected 0 to {len(self.labels) - 1}; name all labels in task.labels")
+        return str(self.labels[int(name)])
+
+    def _label_id(self, record: Record) -> int:
+        if not self._has_label(record):
+            return IGNORE
+        name = self._gold(record)
+        if name not in self.labels:
+            shown = f"{list(self.labels[:8])}{' ...' if len(self.labels) > 8 else ''}"
+            raise UserError(f"label {name!r} is not among the labels {shown}{nearest(name, self.labels)}; mend the file, or name all labels in task.labels")
+        return self.labels.index(name)
+
+    def _gold_and_predicted(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray]:
+        """Label ids of all records, int (num_records,) each."""
+        ids = {label: i for i, label in enumerate(self.labels)}
+        return np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
+
+
+def longest_first(num_first: int, num_second: int, *, capacity: int) -> tuple[int, int]:
+    """How many tokens of each text stay, as `tokenizers` cuts with its strategy "longest_first": the longer text is cut down to the shorter, then both."""
+    if num_first + num_second <= capacity:
+        return num_first, num_second
+    shorter, longer = sorted((num_first, num_second))
+    if shorter > capacity // 2:  # both are cut; an odd token is the longer one's
+        shorter = capacity // 2
+    longer = capacity - shorter
+    return (longer, shorter) if num_first > num_second else (shorter, longer)
+
+
+def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...]:
+    """scikit-learn's "balanced" over the labels that the train split has; 1 for others."""
+    total = sum(counts.values())
+    return tuple(total / (len(counts) * counts[label]) if counts.get(label) else 1.0 for label in labels)
+
+
+def _check_types(columns: Sequence[str], tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    """A pair needs as many token types as the tokenizer gives it: a table looked up beyond its end gives NaN. Raises UserError."""
+    empty = np.zeros(1, np.int32)
+    needed = int(tokenizer.wrap_pair(empty, empty)[1].max()) + 1 if len(columns) == 2 else 1
+    held = checkpoint.config.get("type_vocab_size", needed)
+    if needed > held:
+        raise UserError(f"a pair of texts has {needed} token types, but {checkpoint.name} has {held} (type_vocab_size); use another model, or one text column")
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
+
+
+def _numerically(name: str) -> int:
+    return int(name)
