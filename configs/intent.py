@@ -1,6 +1,6 @@
-"""Intent classification: one text, one of many labels.
+r"""Intent classification: one text, one of many labels.
 
-    python -m flaxft.main --config=configs/intent.py --workdir=runs/intent --config.model.path=sentence-transformers/all-MiniLM-L6-v2 \\
+    python -m flaxft.main --config=configs/intent.py --workdir=runs/intent --config.model.path=sentence-transformers/all-MiniLM-L6-v2 \
         --config.task.train=train.csv.gz --config.task.test=test.csv.gz
 
 With BANKING77 (10,003 and 3,080 texts of 77 intents; columns text and category; no validation split, so the last weights are scored), seed 0, on 2 shared
