@@ -85,6 +85,7 @@ class Tokenizer(Protocol):
 
     max_length: int  # the longest example that the model's position table holds
     num_special: int  # special tokens that `wrap` adds
+    num_prefix: int  # how many of them stand before the text
 
     def words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """`(ids, word_ids)`, int32 (n,) each, of pre-split words, without special tokens. Every word has at least one id."""

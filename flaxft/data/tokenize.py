@@ -32,7 +32,7 @@ class SubwordTokenizer:
         with_special, without = backend.encode("a", add_special_tokens=True).ids, backend.encode("a", add_special_tokens=False).ids
         start = next((i for i in range(len(with_special)) if with_special[i : i + len(without)] == without), 0)
         self._prefix, self._suffix = with_special[:start], with_special[start + len(without) :]
-        self.num_special = len(self._prefix) + len(self._suffix)
+        self.num_special, self.num_prefix = len(self._prefix) + len(self._suffix), len(self._prefix)
         self._pair = backend.encode("a", "a", add_special_tokens=True)
         self._unknown = self._unknown_id()
 
@@ -79,11 +79,6 @@ class SubwordTokenizer:
             parts.append(np.asarray([self._pair.ids[i]] if place is None else (ids, pair)[place], np.int32))
             types.append(np.full(len(parts[-1]), self._pair.type_ids[i], np.int32))
         return np.concatenate(parts), np.concatenate(types)
-
-    @property
-    def num_prefix(self) -> int:
-        """How many special tokens stand before the text."""
-        return len(self._prefix)
 
     def _unknown_id(self) -> int:
         for token in ("[UNK]", "<unk>"):

@@ -101,7 +101,7 @@ class TokenClassification:
         ranges = windows(word_ids, capacity=max_length - tokenizer.num_special)
         owner = best_window(word_ids, ranges)
         is_first = np.r_[True, word_ids[1:] != word_ids[:-1]][: len(word_ids)]
-        before = int(np.flatnonzero(tokenizer.wrap(np.full(1, -1, np.int32)) == -1)[0])  # special tokens before the text
+        before = tokenizer.num_prefix
         result = []
         for number, (start, end) in enumerate(ranges):
             ids = tokenizer.wrap(pieces[start:end])

@@ -11,6 +11,7 @@ from flax import nnx
 
 from flaxft.data.base import Batch, Source
 from flaxft.data.items import Items
+from flaxft.data.packing import MULTIPLE, round_up
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import Params
 from flaxft.sharding import num_row_shards, put, replicated, rows
@@ -101,8 +102,6 @@ class Evaluator:
 
 def eval_shape(all_items: list[Items], *, tokens: int, num_devices: int, row_length: int, num_slots: int | None) -> Shape:
     """One shape for all splits: rows that hold the longest feature of any, about `tokens` tokens per device."""
-    from flaxft.data.packing import MULTIPLE, round_up
-
     longest = max([int(items.lengths.max()) for items in all_items], default=1)
     length = max(row_length, round_up(longest, MULTIPLE))
     return Shape(max(1, tokens // length) * num_devices, length, num_slots or max(1, length // 4))

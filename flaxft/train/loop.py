@@ -195,7 +195,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
         finals[name] = result.metrics
         (workdir / "predictions").mkdir(exist_ok=True)
         lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
-        (workdir / "predictions" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        configs.write_text(workdir / "predictions" / f"{name}.jsonl", "".join(lines))
         writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
         writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
