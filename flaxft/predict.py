@@ -22,7 +22,7 @@ from flaxft.errors import UserError
 from flaxft.models import hf
 from flaxft.models.base import Loaded
 from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
-from flaxft.tasks.base import Task
+from flaxft.tasks.base import Task, fits_head
 from flaxft.train.evaluate import Evaluator, Result, eval_shape
 
 
@@ -68,14 +68,16 @@ class Predictor:
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes weights, config and tokenizer as a directory that PyTorch `transformers` loads as it is, and flaxft as `model.path`. Raises UserError."""
         config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
-        hf.write(Path(directory), self.params, self._encoder, config, kind=self.task.kind, labels=self.task.labels)
+        task = self.task
+        hf.write(Path(directory), self.params, self._encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type)
         save_tokenizer(self.tokenizer, self._model, Path(directory))
 
     def _predict(self, records: Source) -> list[dict[str, Any]]:
         if not len(records):
             return []
         items, shape = self._items(records, use_cache=False)
-        return self._evaluator.decode(self.params, {}, items, records, shape)[0]
+        decoded, _ = self._evaluator.decode(self.params, {}, items, records, shape)
+        return [self.task.calibrated(one, self.calibration) for one in decoded]
 
     def _items(self, records: Source, *, use_cache: bool) -> Any:
         key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"
@@ -128,17 +130,18 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     """A model that is already fine-tuned, straight from its directory or hub id. Raises UserError where it has no head for the task."""
     checkpoint = cfg.model.open()
     encoder = checkpoint.encoder
-    if checkpoint.kind != cfg.task.kind or not checkpoint.labels:
+    if checkpoint.kind != cfg.task.kind:
         raise UserError(
-            f"{checkpoint.name} has no {cfg.task.kind} head with label names (its architectures: {checkpoint.config.get('architectures')}); "
+            f"{checkpoint.name} has no {cfg.task.kind} head (its architectures: {checkpoint.config.get('architectures')}); "
             "train it first, or give the --workdir of a run"
         )
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
     task = copy.copy(cfg.task)
     task.train = ""  # labels are the model's, not the train split's
     task = task.resolve(tokenizer, checkpoint)
-    if task.labels != checkpoint.labels:
-        raise UserError(f"task.labels are {list(task.labels)}, but {checkpoint.name} has {list(checkpoint.labels)}; leave task.labels empty")
+    if not fits_head(task, checkpoint):
+        found = f"{list(checkpoint.labels or ())} (problem_type {checkpoint.config.get('problem_type')!r})"
+        raise UserError(f"task.labels are {list(task.labels)}, but the head of {checkpoint.name} has {found}; leave task.labels empty, or take another task")
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=True, seed=cfg.seed)
     device_mesh = make_mesh(mesh or Mesh())
     params = put(loaded.params, infer(loaded.params, encoder.sharding, device_mesh))

@@ -108,6 +108,8 @@ class FirstTokenHead(nnx.Module):
 @dataclasses.dataclass
 class Mood:
     kind: ClassVar[str] = "mood"
+    problem_type: ClassVar[str | None] = None
+    decomposes: ClassVar[bool] = True
     train: str = ""
     validation: str = ""
     main_metric: str = "accuracy"
@@ -147,6 +149,9 @@ class Mood:
 
     def calibrate(self, decoded, records):
         return {}
+
+    def calibrated(self, decoded, calibration):
+        return decoded
 
     def score(self, decoded, records, calibration):
         return {"accuracy": float(np.mean([one["label"] == record["label"] for one, record in zip(decoded, records)]))}

@@ -14,7 +14,8 @@ Record = Mapping[str, Any]
 #   segment_ids                               int32 (R, T)    0 is padding, 1..S the example of the row that a token belongs to
 #   example_start                             int32 (R, S)    index of each example's first token
 #   example_weight                            float32 (R, S)  0 for an empty slot
-#   example_id, example_group                 int32 (R, S)    number of the feature; which slots belong together; -1 is none
+#   example_id                                int32 (R, S)    number of the feature; -1 is none
+#   example_group                             int32 (R, S)    slots that a loss couples share a number from 0 to R S - 1; -1 is none
 # and the task's own keys, as its `spec()` says.
 Batch = dict[str, Any]
 

@@ -43,6 +43,7 @@ class Items:
         self.groups = table["group"].to_numpy()  # (num_features,) int32
         self.num_cut = table["num_cut"].to_numpy()  # (num_features,) int32: tokens that did not fit
         item = table["item"].to_numpy()
+        self.item_of = item  # (num_features,) int32: the item that each feature belongs to
         self.item_starts = np.flatnonzero(np.r_[True, item[1:] != item[:-1], True])  # (N + 1,): item i is features item_starts[i] to item_starts[i + 1]
         self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in self._metadata["columns"]}
         self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table["length"].chunks)])

@@ -162,15 +162,17 @@ def make_plan(
     num_row_counts: int,
     num_slots: int | None = None,
     max_rows: int | None = None,
+    accumulates: bool = True,
 ) -> Plan:
     """Chooses T, S and the row counts from the lengths.
 
     The cost of a step is R T (1 + a T): dense work per token, and attention's, whose share of the products is T / (6 D). Each candidate T is tried on the
     first steps; empty rows that only fill `num_devices` cost as much as full ones, which is what shrinks T on many devices. `num_slots=1` packs nothing.
+    Without `accumulates` every step is one micro-batch: all of them are looked at, however many. Raises UserError where `max_rows` does not allow that.
     """
     num_items = len(item_starts) - 1
     longest = int(lengths.max())
-    known = min(num_steps, SIMULATED_STEPS)
+    known = min(num_steps, SIMULATED_STEPS) if accumulates else num_steps
     slots = num_slots or longest * 4
 
     def features_of(step: int) -> list[range]:
@@ -192,6 +194,11 @@ def make_plan(
 
     rows = [needs(row_length, step) for step in range(len(steps))]
     needed = np.asarray([len(r) for r in rows])
+    if not accumulates and max_rows is not None and needed.max() > max_rows:
+        raise UserError(
+            f"data.max_rows is {max_rows}, but a step needs up to {int(needed.max())} rows, and this task's loss needs all examples of a step at once; "
+            "raise data.max_rows, or lower data.batch_size"
+        )
     largest = int(needed.max()) if max_rows is None else min(int(needed.max()), max_rows)
     counts = fit_row_counts(np.minimum(needed, largest), num_row_counts)
     used = sum(int(counts[np.searchsorted(counts, n)]) if n <= largest else round_up(n, largest) for n in needed.tolist()) * row_length

@@ -82,6 +82,7 @@ class Pipeline:
     def _arrays(self, rows: Rows, *, row_length: int, num_slots: int, epoch: int | None) -> Batch:
         shape = (round_up(rows.num_rows, self.num_devices), row_length, num_slots)
         batch = empty_batch(self.fields, *shape)
+        first_slot: dict[int, int] = {}  # item -> where its first feature lies: a number for the group that is below R * S
         for r, features in enumerate(rows.features):
             start = 0
             for s, number in enumerate(features):
@@ -89,6 +90,8 @@ class Pipeline:
                 if epoch is not None and self.augment is not None:
                     feature = self.augment(feature, _generator(self.seed, epoch, number))
                 start = _lay(batch, feature, number, self.fields, r=r, s=s, start=start)
+                if feature.group >= 0:
+                    batch["example_group"][r, s] = first_slot.setdefault(int(self.items.item_of[number]), r * num_slots + s)
         return batch
 
 
@@ -116,7 +119,6 @@ def _lay(batch: Batch, feature: Features, number: int, fields: Mapping[str, Fiel
     batch["example_start"][r, s] = start
     batch["example_weight"][r, s] = 1.0
     batch["example_id"][r, s] = number
-    batch["example_group"][r, s] = feature.group
     for name, array in feature.example.items():
         batch[name][r, s] = array
     return end

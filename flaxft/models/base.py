@@ -18,6 +18,7 @@ Params = dict[str, Any]  # nested, string keys, arrays at the leaves: {"encoder"
 
 class EncoderOutput(NamedTuple):
     hidden: Float[Array, "R T D"]
+    word_embeddings: Float[Array, "V D"]  # the table, for heads that are tied to it
 
 
 class Key(NamedTuple):
@@ -47,7 +48,9 @@ class Encoder(Protocol):
     def __call__(
         self, batch: Batch, *, embeddings: Float[Array, "R T D"] | None = None, deterministic: bool = True, rngs: nnx.Rngs | None = None
     ) -> EncoderOutput: ...
-    def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module: ...
+    def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        """What Hugging Face's `AutoModelFor...` of the kind puts on this family. num_labels counts for token and sequence heads only."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Checkpoint:
     directory: Path
     config: Mapping[str, Any]  # its config.json
     encoder: Any  # an Encoder with ShapeDtypeStructs for arrays
-    kind: str | None  # of the head of a fine-tuned model ("token"), None for an encoder alone
-    labels: tuple[str, ...] | None  # id2label of a fine-tuned model
+    kind: str | None  # of its head: "token", ..., "embedding" for an encoder alone; None where config.json does not say
+    labels: tuple[str, ...] | None  # id2label of a fine-tuned model whose head's outputs have names
     fingerprint: str  # sha256 of config.json and of the tensors' names and shapes
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from flaxft.data.base import Batch
 from flaxft.errors import UserError
 from flaxft.models.base import EncoderOutput, Key
-from flaxft.models.heads import Linear, SequenceHead, TokenHead
+from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
 from flaxft.ops.gelu import gelu
@@ -88,21 +88,6 @@ class BertConfig:
         if problems:
             raise UserError("; ".join(problems))
         return result
-
-
-class LayerNorm(nnx.Module):
-    """Layer normalisation over the last dim, in float32."""
-
-    def __init__(self, size: int, *, eps: float, rngs: nnx.Rngs):
-        self.scale = nnx.Param(nnx.initializers.ones(rngs.params(), (size,)))
-        self.bias = nnx.Param(nnx.initializers.zeros(rngs.params(), (size,)))
-        self.eps = eps
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        wide = x.astype(jnp.float32)
-        centred = wide - wide.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 class Table(nnx.Module):
@@ -203,8 +188,14 @@ class Bert(nnx.Module):
     """The encoder. See `flaxft.models.base.Encoder`."""
 
     prefix = "bert"
-    architectures = {"token": "BertForTokenClassification", "sequence": "BertForSequenceClassification"}
-    heads = {"token": TokenHead, "sequence": SequenceHead}
+    architectures = {
+        "token": "BertForTokenClassification",
+        "sequence": "BertForSequenceClassification",
+        "choice": "BertForMultipleChoice",
+        "span": "BertForQuestionAnswering",
+        "mlm": "BertForMaskedLM",
+        "embedding": "BertModel",
+    }
     keys = (
         Key("embeddings.word_embeddings.weight", "encoder/embeddings/word_embeddings/embedding"),
         Key("embeddings.position_embeddings.weight", "encoder/embeddings/position_embeddings/embedding"),
@@ -232,6 +223,13 @@ class Bert(nnx.Module):
         Key("pooler.dense.bias", "head/pooler/dense/bias"),
         Key("classifier.weight", "head/classifier/kernel", transpose=True, prefixed=False),
         Key("classifier.bias", "head/classifier/bias", prefixed=False),
+        Key("qa_outputs.weight", "head/qa_outputs/kernel", transpose=True, prefixed=False),
+        Key("qa_outputs.bias", "head/qa_outputs/bias", prefixed=False),
+        Key("cls.predictions.transform.dense.weight", "head/cls/predictions/transform/dense/kernel", transpose=True, prefixed=False),
+        Key("cls.predictions.transform.dense.bias", "head/cls/predictions/transform/dense/bias", prefixed=False),
+        Key("cls.predictions.transform.LayerNorm.weight", "head/cls/predictions/transform/LayerNorm/scale", prefixed=False),
+        Key("cls.predictions.transform.LayerNorm.bias", "head/cls/predictions/transform/LayerNorm/bias", prefixed=False),
+        Key("cls.predictions.bias", "head/cls/predictions/bias", prefixed=False),
     )
     unused = (r"embeddings\.position_ids", r"pooler\..*", r"cls\..*", r"classifier\..*", r"qa_outputs\..*", r"predictions\..*", r"seq_relationship\..*")
     # Megatron-style: the first product of each half is split by columns, the second by rows, so each half needs one reduction (arXiv 1909.08053).
@@ -265,13 +263,26 @@ class Bert(nnx.Module):
         x = self.embed(batch, rngs=rngs) if embeddings is None else embeddings
         for layer in self.encoder.layer:
             x = layer(x, batch["segment_ids"], rngs=rngs)
-        return EncoderOutput(hidden=x)
+        return EncoderOutput(hidden=x, word_embeddings=self.embeddings.word_embeddings.embedding[...])
 
     def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        assert kind in self.architectures, kind
-        config = self.config
+        config, size, stddev = self.config, self.hidden_size, self.config.initializer_range
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return self.heads[kind](config.hidden_size, num_labels, dropout_rate=rate, stddev=config.initializer_range, rngs=rngs)
+        heads: dict[str, Callable[[], nnx.Module]] = {
+            "token": lambda: TokenHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
+            "sequence": lambda: SequenceHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
+            "choice": lambda: ChoiceHead(size, dropout_rate=rate, stddev=stddev, rngs=rngs),
+            "span": lambda: SpanHead(size, stddev=stddev, rngs=rngs),
+            "mlm": lambda: MlmHead(self._transform(rngs), self.vocab_size, dtype=config.dtype, rngs=rngs),
+        }
+        return heads[kind]()
+
+    def _transform(self, rngs: nnx.Rngs) -> MlmTransform:
+        config = self.config
+        activation = ACTIVATIONS[config.hidden_act]
+        return MlmTransform(
+            self.hidden_size, activation=activation, eps=config.layer_norm_eps, stddev=config.initializer_range, dtype=config.dtype, rngs=rngs
+        )
 
 
 def _linear(config: BertConfig, num_in: int, num_out: int, rngs: nnx.Rngs) -> Linear:

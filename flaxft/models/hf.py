@@ -22,6 +22,7 @@ from flaxft.models.weights import SINGLE, Stored, read_array, read_json, stored_
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
 REFUSED = re.compile(r"auto_map|trust_remote_code|custom_pipelines|quantization_config|.*_internal")  # they name code to run, or another layout
+NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
 
 
@@ -42,7 +43,7 @@ class Pretrained:
         directory = _find(self.path, self.revision)
         config = _read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
-        names = sorted((tensor.name, tensor.shape) for tensor in stored_tensors(directory).values())
+        names = sorted((tensor.name, tensor.shape) for tensor in self._stored(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -54,7 +55,7 @@ class Pretrained:
             config=config,
             encoder=encoder,
             kind=kind,
-            labels=_labels(config, where=directory / "config.json") if kind else None,
+            labels=_labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None,
             fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names)).encode()).hexdigest(),
         )
 
@@ -67,7 +68,7 @@ class Pretrained:
         model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
-        stored = by_path(stored_tensors(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
+        stored = by_path(self._stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
         pretrained = {key.path for key in checkpoint.encoder.keys if key.prefixed} & set(stored)
         fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/") and path not in pretrained)
         _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
@@ -80,8 +81,18 @@ class Pretrained:
         graphdef, state = nnx.split(nnx.eval_shape(lambda: Model(encoder, make_head(encoder, rngs=nnx.Rngs(0)))), nnx.Param)
         return Loaded(graphdef=graphdef, params=nnx.to_pure_dict(state), encoder=encoder, fresh=())
 
+    def _stored(self, directory: Path) -> dict[str, Stored]:
+        return stored_tensors(directory)
+
     def _abstract(self, config: Mapping[str, Any], *, where: Path) -> Any:
         family = _family(config, where)
+        try:
+            return nnx.eval_shape(lambda: self._build(family, config, seed=0))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+
+    def _build(self, family: type[Encoder], config: Mapping[str, Any], *, seed: int) -> Any:
+        """The encoder, its parameters drawn from `seed`."""
         overrides = {
             "dtype": self.dtype,
             "hidden_dropout_prob": self.hidden_dropout,
@@ -90,16 +101,38 @@ class Pretrained:
         }
         known = {key: value for key, value in config.items() if key not in self.ignore}
         given = {key: value for key, value in overrides.items() if value is not None}
-        try:
-            return nnx.eval_shape(lambda: family.from_config(known | given, rngs=nnx.Rngs(0)))
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+        return family.from_config(known | given, rngs=nnx.Rngs(seed))
 
 
-def write(directory: Path, params: Mapping[str, Any], encoder: Encoder, config: Mapping[str, Any], *, kind: str, labels: Sequence[str]) -> None:
+@dataclass
+class Untrained(Pretrained):
+    """The encoder that a directory's config.json and tokenizer describe, with new weights: to pretrain one, or to see what pretraining was worth."""
+
+    def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
+        encoder = self._build(_family(checkpoint.config, checkpoint.directory), checkpoint.config, seed=seed)
+        model = Model(encoder, make_head(encoder, rngs=nnx.Rngs(seed + 1)))  # another seed: the same one would draw the same numbers
+        graphdef, state = nnx.split(model, nnx.Param)
+        params = nnx.to_pure_dict(state)
+        return Loaded(graphdef=graphdef, params=params, encoder=checkpoint.encoder, fresh=tuple(flatten(params)))
+
+    def _stored(self, directory: Path) -> dict[str, Stored]:
+        return {}
+
+
+def write(
+    directory: Path,
+    params: Mapping[str, Any],
+    encoder: Encoder,
+    config: Mapping[str, Any],
+    *,
+    kind: str,
+    labels: Sequence[str],
+    problem_type: str | None = None,
+) -> None:
     """Writes config.json and model.safetensors as PyTorch's `AutoModelFor...` of this head reads them. Raises UserError for a head that it has not got.
 
     config: the config.json of the checkpoint that the model began with. labels: the names of the head's outputs, in order; none for heads without.
+    problem_type: Hugging Face's word for what a sequence head learnt; with "regression" the head has one output and no labels.
     """
     from safetensors.numpy import save_file
 
@@ -112,12 +145,17 @@ def write(directory: Path, params: Mapping[str, Any], encoder: Encoder, config: 
         tensors[name] = np.ascontiguousarray(host.T if transposed else host)
     numbered = {str(i): label for i, label in enumerate(labels)}
     changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": "float32"}
-    if labels:
+    if problem_type == "regression":
+        numbered = {"0": "LABEL_0"}  # transformers counts a head's outputs by the names
+    if numbered:
         changes |= {"id2label": numbered, "label2id": {label: int(i) for i, label in numbered.items()}}
+    if problem_type:
+        changes["problem_type"] = problem_type
     directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / f"{SINGLE}.tmp", metadata={"format": "pt"})
     (directory / f"{SINGLE}.tmp").replace(directory / SINGLE)
-    text = json.dumps({key: value for key, value in config.items() if key != "torch_dtype"} | changes, indent=2, ensure_ascii=False)
+    of_another_head = ("torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
+    text = json.dumps({key: value for key, value in config.items() if key not in of_another_head} | changes, indent=2, ensure_ascii=False)
     (directory / "config.json").write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -9,8 +9,12 @@ from jaxtyping import Array, Float
 
 def dense(x: Float[Array, "... i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"], *, dtype: str) -> Float[Array, "... o"]:
     """The product in `dtype` ("float32" or "bfloat16"); kernel and bias stay float32 outside, and so do their gradients."""
-    product = x @ kernel if dtype == "float32" else _low_precision(x, kernel)
-    return (product + bias).astype(dtype)
+    return (product(x, kernel, dtype=dtype) + bias).astype(dtype)
+
+
+def product(x: Float[Array, "... i"], kernel: Float[Array, "i o"], *, dtype: str) -> Float[Array, "... o"]:
+    """x @ kernel of operands in `dtype`, in float32."""
+    return x @ kernel if dtype == "float32" else _low_precision(x, kernel)
 
 
 @jax.custom_vjp

@@ -19,7 +19,9 @@ Predictions = dict[str, dict[str, Any]]  # "T" or "S" -> name -> array (R, T, ..
 class Task(Protocol):
     """A dataclass; its fields are its config. One task family is one file. A split's path is the field of its name: `train`, `validation`, `test`."""
 
-    kind: ClassVar[str]  # of its head: token | sequence | choice | span | mlm
+    kind: ClassVar[str]  # of its head: token | sequence | choice | span | mlm | embedding
+    problem_type: ClassVar[str | None]  # Hugging Face's word for what a sequence head learns; None where the kind says it all
+    decomposes: ClassVar[bool]  # the loss of a batch is the sum of its micro-batches' losses; where not (in-batch negatives), steps do not accumulate
     train: str  # a path, empty for none; so are `validation` and `test`, which not every task has
     main_metric: str  # picks the best checkpoint; "-loss" where smaller is better
     labels: tuple[str, ...]  # names of the head's outputs, after `resolve`; empty where they have none
@@ -57,15 +59,36 @@ class Task(Protocol):
         ...
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
-        """All windows or choices of one record -> what a user reads. `predictions[i]` belongs to `features[i]`: (n, ...) along T, (...) along S."""
+        """All windows or choices of one record -> one result, before calibration. `predictions[i]` belongs to `features[i]`: (n, ...) along T, else (...)."""
         ...
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
-        """Thresholds and the like, fitted on a validation split; saved with the best checkpoint."""
+        """Thresholds, temperature and the like, fitted on what `decode` gave for a validation split; saved with the best checkpoint."""
         ...
 
-    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]: ...
+    def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        """What a user reads of one decoded record: the fitted numbers applied, where there are any, and figures rounded."""
+        ...
+
+    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Of calibrated records. Names with a "/" are details, which the console leaves out: "PER/f1"; `interval` names two of them."""
+        ...
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         """The scores as a table for people."""
         ...
+
+
+def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
+    """Whether the head of a fine-tuned checkpoint is one for this resolved task: of its kind, with its labels."""
+    learnt = checkpoint.config.get("problem_type")
+    if checkpoint.kind != task.kind or (learnt and task.problem_type and learnt != task.problem_type):
+        return False
+    if task.labels:
+        return checkpoint.labels == task.labels
+    return task.problem_type is None or len(checkpoint.labels or ()) == 1  # a head that gives one number
+
+
+def interval(name: str, low: float, high: float) -> dict[str, float]:
+    """The entries of `Task.score` for the 95 % interval of the metric `name`."""
+    return {f"{name}/low": low, f"{name}/high": high}

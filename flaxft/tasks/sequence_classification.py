@@ -16,14 +16,13 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.source import open_source
+from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.classification import classification_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
 from flaxft.tasks.base import Predictions, Terms
 
-# Where the text stands when text_columns does not say, in this order. The first is how `decode` names a pair.
-TEXTS = (("text", "text_pair"), ("text",), ("sentence",), ("sentence1", "sentence2"), ("sentence1",), ("premise", "hypothesis"))
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
 BALANCED = "balanced"
@@ -34,6 +33,8 @@ class SequenceClassification:
     """Records are a text, or two, with one label: from CSV, TSV, JSONL, Parquet or the hub."""
 
     kind: ClassVar[str] = "sequence"
+    problem_type: ClassVar[str | None] = "single_label_classification"
+    decomposes: ClassVar[bool] = True
 
     train: str = ""
     validation: str = ""
@@ -62,14 +63,13 @@ class SequenceClassification:
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> SequenceClassification:
         """Fills in columns, labels and class weights. Raises UserError."""
-        if len(self.text_columns) > 2:
-            raise UserError(f"task.text_columns names {len(self.text_columns)} columns ({list(self.text_columns)}); give one, or two for a pair")
+        check_columns(self.text_columns)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(f"task.label_smoothing is {self.label_smoothing}, expected from 0 to below 1")
         if isinstance(self.class_weights, str) and self.class_weights != BALANCED:
             raise UserError(f"task.class_weights is {self.class_weights!r}; allowed are {BALANCED!r}, none, or in a config file one number per label")
         # The same class serves regression and several labels at once, whose outputs are no labels of ours.
-        is_ours = checkpoint.kind == self.kind and checkpoint.config.get("problem_type") in (None, "single_label_classification")
+        is_ours = checkpoint.kind == self.kind and checkpoint.config.get("problem_type") in (None, self.problem_type)
         model_labels = checkpoint.labels if is_ours else None
         if "train" not in self.splits():
             labels = self.labels or model_labels
@@ -77,8 +77,10 @@ class SequenceClassification:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), counts=None)
         source = self.records("train", max_examples=max_examples)
-        task = dataclasses.replace(self, text_columns=self._text_columns(source[0]), label_column=self._label_column(source[0]))
-        _check_types(task.text_columns, tokenizer, checkpoint)
+        columns = text_columns(source[0], self.text_columns, allow_raw=False)
+        task = dataclasses.replace(self, text_columns=columns, label_column=self._label_column(source[0]))
+        if len(columns) == 2:
+            check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         counts = Counter(task._gold(record) for record in source)
         if len(counts) < 2:
             raise UserError(f"{source.name}: every record has the label {next(iter(counts))!r}; expected at least two labels to tell apart")
@@ -98,18 +100,8 @@ class SequenceClassification:
 
     def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
         """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
-        all_ids = [tokenizer.text(text)[0] for text in self._texts(record)]
-        label = np.asarray(self._label_id(record), np.int32)
-        if len(all_ids) == 1:
-            ids = all_ids[0][: max_length - tokenizer.num_special]
-            return [Features({"input_ids": tokenizer.wrap(ids)}, {"labels": label}, num_cut=len(all_ids[0]) - len(ids))]
-        first, second = all_ids
-        num_special = len(tokenizer.wrap_pair(first[:0], second[:0])[0])
-        if max_length <= num_special:
-            raise UserError(f"data.max_length is {max_length}, but a pair has {num_special} special tokens; give at least {num_special + 1}")
-        num_first, num_second = longest_first(len(first), len(second), capacity=max_length - num_special)
-        ids, types = tokenizer.wrap_pair(first[:num_first], second[:num_second])
-        return [Features({"input_ids": ids, "token_type_ids": types}, {"labels": label}, num_cut=len(first) + len(second) - num_first - num_second)]
+        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
+        return [Features(tokens, {"labels": np.asarray(self._label_id(record), np.int32)}, num_cut=num_cut)]
 
     def augment(self, features: Features, rng: np.random.Generator) -> Features:
         return features
@@ -129,13 +121,16 @@ class SequenceClassification:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "label", "score", "scores": {label: probability}}`; of a pair "text" and "text_pair". score is that of the label."""
-        scores = [round(score, 6) for score in predictions[0]["scores"].tolist()]
+        scores = predictions[0]["scores"].tolist()
         best = int(predictions[0]["label"])
-        texts = dict(zip(TEXTS[0], self._texts(record), strict=False))
-        return {**texts, "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
+        return {**named(self._texts(record)), "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         return {}
+
+    def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        scores = {label: round(score, 6) for label, score in decoded["scores"].items()}
+        return decoded | {"score": scores[decoded["label"]], "scores": scores}
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
         """Accuracy, macro and micro F1, Matthews' correlation, and precision, recall, F1 and support of every label."""
@@ -174,30 +169,8 @@ class SequenceClassification:
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
-    def _text_columns(self, record: Record) -> tuple[str, ...]:
-        """The columns of the text. Raw text comes when predicting, whatever columns the training data has: then `decode`'s names serve too."""
-        asked = tuple(map(str, self.text_columns))
-        raw = TEXTS[0][: len(asked)]
-        if not asked:
-            found = next((names for names in TEXTS if all(name in record for name in names)), None)
-            if found is None:
-                raise UserError(f"no column of text; found are {sorted(record)}; set task.text_columns")
-            return found
-        missing = next((name for name in asked if name not in record), None)
-        if missing is None:
-            return asked
-        if all(name in record for name in raw) and not self._has_label(record):
-            return raw
-        raise UserError(f"no column {missing!r}; found are {sorted(record)}; set task.text_columns{nearest(missing, record)}")
-
     def _texts(self, record: Record) -> list[str]:
-        texts = []
-        for name in self._text_columns(record):
-            text = record[name]
-            if not isinstance(text, str):
-                raise UserError(f"column {name!r} is {str(text)[:40]!r} ({type(text).__name__}), expected text; write it as a string")
-            texts.append(text)
-        return texts
+        return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
 
     def _has_label(self, record: Record) -> bool:
         return any(name in record for name in ([self.label_column] if self.label_column else LABELS))
@@ -238,30 +211,10 @@ class SequenceClassification:
         return np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
 
 
-def longest_first(num_first: int, num_second: int, *, capacity: int) -> tuple[int, int]:
-    """How many tokens of each text stay, as `tokenizers` cuts with its strategy "longest_first": the longer text is cut down to the shorter, then both."""
-    if num_first + num_second <= capacity:
-        return num_first, num_second
-    shorter, longer = sorted((num_first, num_second))
-    if shorter > capacity // 2:  # both are cut; an odd token is the longer one's
-        shorter = capacity // 2
-    longer = capacity - shorter
-    return (longer, shorter) if num_first > num_second else (shorter, longer)
-
-
 def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...]:
     """scikit-learn's "balanced" over the labels that the train split has; 1 for others."""
     total = sum(counts.values())
     return tuple(total / (len(counts) * counts[label]) if counts.get(label) else 1.0 for label in labels)
-
-
-def _check_types(columns: Sequence[str], tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
-    """A pair needs as many token types as the tokenizer gives it: a table looked up beyond its end gives NaN. Raises UserError."""
-    empty = np.zeros(1, np.int32)
-    needed = int(tokenizer.wrap_pair(empty, empty)[1].max()) + 1 if len(columns) == 2 else 1
-    held = checkpoint.config.get("type_vocab_size", needed)
-    if needed > held:
-        raise UserError(f"a pair of texts has {needed} token types, but {checkpoint.name} has {held} (type_vocab_size); use another model, or one text column")
 
 
 def _is_number(name: str) -> bool:

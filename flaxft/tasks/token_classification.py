@@ -34,6 +34,8 @@ class TokenClassification:
     """NER, POS tagging, chunking: records are words with a tag each, from a column file, JSONL, CSV, Parquet or the hub."""
 
     kind: ClassVar[str] = "token"
+    problem_type: ClassVar[str | None] = None
+    decomposes: ClassVar[bool] = True
 
     train: str = ""
     validation: str = ""
@@ -150,6 +152,9 @@ class TokenClassification:
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         return {}
+
+    def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        return decoded
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
         """Micro-averaged entity precision, recall and F1 as seqeval counts them (default and strict), the same per type, and accuracy over words."""

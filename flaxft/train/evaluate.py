@@ -86,6 +86,7 @@ class Evaluator:
         decoded, totals = self.decode(params, frozen, items, records, shape, poll=poll)
         loss = sum(total / weight if weight else 0.0 for total, weight in totals.values())
         fitted = dict(self._task.calibrate(decoded, records) if calibration is None else calibration)
+        decoded = [self._task.calibrated(one, fitted) for one in decoded]
         return Result({"loss": loss} | self._task.score(decoded, records, fitted), decoded, fitted)
 
     def _forward(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> Iterator[tuple[Batch, Any]]:

@@ -23,6 +23,7 @@ from flaxft.errors import Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
 from flaxft.optim import make_schedule, make_tx
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
+from flaxft.tasks.base import fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
@@ -64,12 +65,11 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     cfg = dataclasses.replace(cfg, task=task)
     num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
     schedule = make_schedule(cfg.optim, num_steps)
-    reuse_head = checkpoint.kind == task.kind and checkpoint.labels == task.labels
-    loaded = cfg.model.load(checkpoint, task.head, reuse_head=reuse_head, seed=cfg.seed)
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
     prepare.claim_workdir(cfg, checkpoint, inputs, workdir)
 
     # ---- the plan: which items, in which rows ---------------------------------------------------------------------------------------------------
-    plan = prepare.read_or_make_plan(cfg, checkpoint, items["train"], mesh, workdir, num_steps=num_steps)
+    plan = prepare.read_or_make_plan(cfg, checkpoint, inputs, mesh, workdir, num_steps=num_steps)
     shards = num_row_shards(mesh)
     pipeline = Pipeline(items["train"], task.spec(), seed=cfg.seed, num_devices=shards, augment=task.augment)
     evals = {name: one for name, one in cfg.evals.items() if name in items}

@@ -92,11 +92,12 @@ def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: 
         raise kind(f"{workdir} cannot be written ({error}); give another --workdir, or free space") from None
 
 
-def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, items: Items, mesh: jax.sharding.Mesh, workdir: Path, *, num_steps: int) -> Plan:
+def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh: jax.sharding.Mesh, workdir: Path, *, num_steps: int) -> Plan:
     """plan.json is written once and read ever after: devices and code may change, batches may not."""
     file = workdir / "plan.json"
     if file.exists():
         return Plan.read(file)
+    items = inputs.items["train"]
     plan = make_plan(
         items.lengths,
         items.item_starts,
@@ -109,6 +110,7 @@ def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, items: Items, mesh: j
         num_row_counts=cfg.data.num_row_counts,
         num_slots=cfg.data.num_slots,
         max_rows=cfg.data.max_rows,
+        accumulates=inputs.task.decomposes,
     )
     if jax.process_index() == 0:
         plan.save(file)

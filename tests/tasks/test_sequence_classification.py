@@ -18,11 +18,12 @@ from safetensors.numpy import save_file
 import flaxft
 from flaxft.data.base import IGNORE
 from flaxft.data.items import build_items
+from flaxft.data.texts import longest_first
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
 from flaxft.models.base import flatten, unflatten
 from flaxft.models.hf import Pretrained, hf_names
-from flaxft.tasks.sequence_classification import SequenceClassification, longest_first
+from flaxft.tasks.sequence_classification import SequenceClassification
 from tests import tiny
 
 BOUND = 1e-5
