@@ -17,14 +17,42 @@ def cross_entropy(logits: Float[Array, "... L"], labels: Int[Array, "..."], *, i
 
 
 def weighted_cross_entropy(
-    logits: Float[Array, "... L"], labels: Int[Array, "..."], *, ignore: int, class_weights: Float[Array, " L"], label_smoothing: float
+    logits: Float[Array, "... L"], labels: Int[Array, "..."], *, ignore: int, class_weights: Float[Array, " L"], label_smoothing: float, focal_gamma: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`(sum, sum of the labels' class weights)`: torch's CrossEntropyLoss(weight, label_smoothing) is their quotient.
 
     A position's target is 1 - label_smoothing for its label and label_smoothing / L for each of the L labels; each label's part has that label's weight.
+    With focal_gamma it is the focal loss (Lin et al. 2017, arXiv 1708.02002): each label's part counts (1 - its probability) ** focal_gamma times.
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)  # nothing but zeros where the label is `ignore`
     counted = (labels != ignore).astype(jnp.float32)
     target = (1.0 - label_smoothing) * chosen + label_smoothing / logits.shape[-1] * counted[..., None]
+    if focal_gamma:
+        # Never quite 0, where a power below 1 has no slope; the next probability below 1 is 6e-8 from it.
+        target *= jnp.maximum(1.0 - jnp.exp(log_probabilities), 1e-8) ** focal_gamma
     return -jnp.sum(target * class_weights * log_probabilities), jnp.sum(chosen * class_weights)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "... L"], labels: Int[Array, "... L"], *, ignore: int, positive_weights: Float[Array, " L"], focal_gamma: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`(sum, number of labels)` over the labels, 1 or 0, that are not `ignore`: torch's BCEWithLogitsLoss(pos_weight) is their quotient. In float32.
+
+    With focal_gamma it is the focal loss (Lin et al. 2017, arXiv 1708.02002): -(1 - p) ** focal_gamma log p, p being the probability of what is right.
+    """
+    wide = logits.astype(jnp.float32)
+    log_yes, log_no = jax.nn.log_sigmoid(wide), jax.nn.log_sigmoid(-wide)
+    if focal_gamma:
+        log_yes, log_no = jnp.exp(focal_gamma * log_no) * log_yes, jnp.exp(focal_gamma * log_yes) * log_no
+    found = jnp.where(labels == 1, positive_weights * log_yes, log_no)
+    counted = labels != ignore
+    return -jnp.sum(jnp.where(counted, found, 0.0)), jnp.sum(counted.astype(jnp.float32))
+
+
+def squared_error(
+    outputs: Float[Array, "..."], targets: Float[Array, "..."], *, weights: Float[Array, "..."]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`(sum of weight * squared difference, sum of weights)`, in float32. A position of weight 0 does not count, whatever its output."""
+    difference = jnp.where(weights > 0, outputs.astype(jnp.float32) - targets, 0.0)
+    return jnp.sum(weights * jnp.square(difference)), jnp.sum(weights)

@@ -44,6 +44,7 @@ class SequenceClassification:
     label_column: str = ""  # empty looks for label, labels, category, intent
     labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0  # above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)
     class_weights: str | tuple[float, ...] | None = None  # one number a label, or "balanced": examples / (labels * examples of the label)
     main_metric: str = "accuracy"  # or macro_f1, micro_f1, mcc, LABEL/f1, -loss
 
@@ -66,6 +67,8 @@ class SequenceClassification:
         check_columns(self.text_columns)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(f"task.label_smoothing is {self.label_smoothing}, expected from 0 to below 1")
+        if not 0.0 <= self.focal_gamma < float("inf"):
+            raise UserError(f"task.focal_gamma is {self.focal_gamma}, expected 0 for none, or a positive number such as 2")
         if isinstance(self.class_weights, str) and self.class_weights != BALANCED:
             raise UserError(f"task.class_weights is {self.class_weights!r}; allowed are {BALANCED!r}, none, or in a config file one number per label")
         # The same class serves regression and several labels at once, whose outputs are no labels of ours.
@@ -110,11 +113,11 @@ class SequenceClassification:
         return encoder.head(self.kind, len(self.labels), rngs=rngs)
 
     def loss(self, outputs: Float[Array, "R S L"], batch: Batch) -> Terms:
-        if not self.class_weights and not self.label_smoothing:
+        if not self.class_weights and not self.label_smoothing and not self.focal_gamma:
             return {"sequence": cross_entropy(outputs, batch["labels"], ignore=IGNORE)}
         weights = jnp.asarray(self.class_weights or [1.0] * len(self.labels), jnp.float32)
-        found = weighted_cross_entropy(outputs, batch["labels"], ignore=IGNORE, class_weights=weights, label_smoothing=self.label_smoothing)
-        return {"sequence": found}
+        changes = {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
+        return {"sequence": weighted_cross_entropy(outputs, batch["labels"], ignore=IGNORE, class_weights=weights, **changes)}
 
     def predict(self, outputs: Float[Array, "R S L"], batch: Batch) -> Predictions:
         return {"S": {"label": jnp.argmax(outputs, -1).astype(jnp.int32), "scores": jax.nn.softmax(outputs.astype(jnp.float32), axis=-1)}}

@@ -207,6 +207,7 @@ def test_an_unknown_label_is_named_with_the_nearest(tmp_path, tokenizer):
         ({"labels": ("a",)}, "at least two"),
         ({"text_columns": ("text", "text", "text")}, "names 3 columns"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"focal_gamma": -1.0}, "focal_gamma is -1.0"),
         ({"class_weights": "balance"}, "'balanced'"),
         ({"class_weights": (1.0,)}, "each of the 2 labels"),
         ({"class_weights": (1.0, 0.0)}, "a positive number"),
@@ -308,6 +309,16 @@ def test_a_pretrained_pooler_is_read(tmp_path, prefix, layout):
 
 def test_a_missing_pooler_is_new(directory):
     assert len(load(directory).fresh) == 4
+
+
+def test_what_is_right_already_counts_less_in_the_focal_loss():
+    logits, labels = np.array([[[3.0, 0.0], [0.0, 3.0]]], np.float32), np.array([[0, 0]])
+
+    def gradient(task):
+        return jax.grad(lambda x: task.loss(x, {"labels": labels})["sequence"][0])(logits)
+
+    right, wrong = np.abs(np.asarray(gradient(dataclasses.replace(TASK, focal_gamma=2.0)) / gradient(TASK)))[0, :, 0]
+    assert right < 0.05 < 0.8 < wrong
 
 
 @needs_torch
