@@ -49,15 +49,10 @@ def entity_scores(
     "weighted avg" by support. What would divide by zero is 0, as with `zero_division=0`; so is the macro average where there is no entity at all, for
     which seqeval says NaN: JSON has no NaN, and the best checkpoint is picked with `>`.
     """
-    gold_first, gold_last, gold_kind, types = _chunks(gold, lengths, labels, mode=mode)
-    first, last, kind, _ = _chunks(predicted, lengths, labels, mode=mode)
-    # At most one entity ends at a token, so the ends pair them up.
-    _, i, j = np.intersect1d(gold_last, last, assume_unique=True, return_indices=True)
-    correct = gold_kind[i][(gold_first[i] == first[j]) & (gold_kind[i] == kind[j])]
-
-    counts = np.stack([np.bincount(k, minlength=len(types)) for k in (correct, kind, gold_kind)])  # (3, num_types): correct, predicted, gold
-    found = np.flatnonzero(counts.any(0))
-    types, counts = [types[t] for t in found], counts[:, found]
+    correct, found, wanted, types = _correct_found_wanted(gold, predicted, lengths, labels, mode=mode)
+    counts = np.stack([np.bincount(kind, minlength=len(types)) for _, kind in (correct, found, wanted)])  # (3, num_types)
+    present = np.flatnonzero(counts.any(0))
+    types, counts = [types[t] for t in present], counts[:, present]
     support, num_gold = counts[2], int(counts[2].sum())
 
     per_type = _precision_recall_f1(counts)  # (3, num_types)
@@ -70,6 +65,19 @@ def entity_scores(
     return {name: {"precision": float(p), "recall": float(r), "f1-score": float(f1), "support": num} for name, (p, r, f1), num in rows}
 
 
+def entity_counts(
+    gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str], *, mode: Mode = "default"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many entities of each sentence are right, were predicted and are in gold: int (num_sentences,) each. Arguments as in `entities`.
+
+    They sum to the counts behind "micro avg", and are what `confidence.weighted_f1` takes: the interval of the entity F1.
+    """
+    *ends, _ = _correct_found_wanted(gold, predicted, lengths, labels, mode=mode)
+    sentence = np.repeat(np.arange(len(lengths)), lengths + 1)
+    correct, found, wanted = (np.bincount(sentence[last], minlength=len(lengths)) for last, _ in ends)
+    return correct, found, wanted
+
+
 def report(scores: Mapping[str, Mapping[str, float]]) -> str:
     """The scores as the table of seqeval's `classification_report(digits=4)`; where there is no entity, and seqeval fails, the averages alone."""
     width = max(map(len, scores))  # "weighted avg" is always among them
@@ -80,6 +88,18 @@ def report(scores: Mapping[str, Mapping[str, float]]) -> str:
             lines.append("")
         lines.append(f"{name:>{width}}  " + " ".join(f"{score[key]:>9.4f}" for key in header[:3]) + f" {score['support']:>9}")
     return "\n".join([*lines, ""])
+
+
+def _correct_found_wanted(
+    gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str], *, mode: Mode
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], list[str]]:
+    """Last token and type, as in `_chunks`, of the entities that are right, that were predicted and that are in gold; and the types."""
+    gold_first, gold_last, gold_kind, types = _chunks(gold, lengths, labels, mode=mode)
+    first, last, kind, _ = _chunks(predicted, lengths, labels, mode=mode)
+    # At most one entity ends at a token, so the ends pair them up.
+    _, i, j = np.intersect1d(gold_last, last, assume_unique=True, return_indices=True)
+    i = i[(gold_first[i] == first[j]) & (gold_kind[i] == kind[j])]
+    return (gold_last[i], gold_kind[i]), (last, kind), (gold_last, gold_kind), types
 
 
 def _chunks(ids: np.ndarray, lengths: np.ndarray, labels: Sequence[str], *, mode: Mode) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -12,11 +12,13 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
 from seqeval.scheme import Entities as SeqevalEntities
 
-from flaxft.metrics.entities import entities, entity_scores, report
+from flaxft.metrics.confidence import bootstrap_interval, weighted_f1
+from flaxft.metrics.entities import entities, entity_counts, entity_scores, report
 
 FAST = settings(max_examples=100, deadline=None, derandomize=True)
 LABELS = ["O", *(f"{letter}-{kind}" for kind in ("PER", "LOC", "creative-work", "a") for letter in "BI")]
 IOBES = ["O", *(f"{letter}-{kind}" for kind in ("PER", "creative-work") for letter in "BIES")]
+BILOU = ["O", *(f"{letter}-{kind}" for kind in ("PER", "creative-work") for letter in "BILU")]
 SHUFFLED = sorted(LABELS, reverse=True)  # I- before B-, types not in alphabetical order
 ODD_STRICT = [*LABELS, "B", "I", "B-", "O-PER", "B--x-", "I-x-", "I-x"]
 ODD_DEFAULT = [*ODD_STRICT, "E-PER", "S-PER", "E", "U-PER", "L-PER", "X", ".", ".-PER", "NN", "-PER"]
@@ -80,10 +82,23 @@ def assert_same_entities(case, labels, mode):
             assert [(t, b + offset[s], e - 1 + offset[s]) for s, t, b, e in ours] == get_entities(names(gold, labels))
 
 
+def assert_counts_equal_the_entities(case, labels, mode):
+    """Sentence by sentence, by seqeval's own entities."""
+    gold, predicted, lengths = case
+    correct, found, wanted = entity_counts(flat(gold), flat(predicted), lengths, labels, mode=mode)
+    for i, pair in enumerate(zip(names(gold, labels), names(predicted, labels), strict=True)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            a, b = ({e.to_tuple() for e in SeqevalEntities([s], IOB2).entities[0]} if mode == "strict" else set(get_entities(s)) for s in pair)
+        assert (correct[i], found[i], wanted[i]) == (len(a & b), len(b), len(a))
+    micro = entity_scores(flat(gold), flat(predicted), lengths, labels, mode=mode)["micro avg"]["f1-score"]
+    assert abs(weighted_f1(correct, found, wanted)(np.ones((1, len(lengths)), int))[0] - micro) < 1e-12
+
+
 @pytest.mark.parametrize(
     ("labels", "mode"),
-    [(LABELS, "default"), (SHUFFLED, "strict"), (IOBES, "default"), (ODD_DEFAULT, "default"), (ODD_STRICT, "strict")],
-    ids=["iob2-default", "iob2-strict", "iobes-default", "odd-default", "odd-strict"],
+    [(LABELS, "default"), (SHUFFLED, "strict"), (IOBES, "default"), (BILOU, "default"), (ODD_DEFAULT, "default"), (ODD_STRICT, "strict")],
+    ids=["iob2-default", "iob2-strict", "iobes-default", "bilou-default", "odd-default", "odd-strict"],
 )
 def test_equal_to_seqeval(labels, mode):
     @FAST
@@ -91,6 +106,7 @@ def test_equal_to_seqeval(labels, mode):
     def run(case):
         assert_same_entities(case, labels, mode)
         assert_equal_to_seqeval(case, labels, mode)
+        assert_counts_equal_the_entities(case, labels, mode)
 
     run()
 
@@ -107,6 +123,7 @@ def test_no_sentence_and_no_entity():
     for lengths in ([], [0], [0, 3, 0]):
         ids = np.zeros(sum(lengths), np.int32)
         scores = entity_scores(ids, ids, np.array(lengths, np.int32), LABELS, mode="strict")
+        assert [part.tolist() for part in entity_counts(ids, ids, np.array(lengths, np.int32), LABELS)] == [[0] * len(lengths)] * 3
         assert scores == {"micro avg": nothing, "macro avg": nothing, "weighted avg": nothing}
         assert report(scores).splitlines()[3] == "   micro avg     0.0000    0.0000    0.0000         0"
 
@@ -120,3 +137,13 @@ def test_an_entity_ends_with_its_sentence():
 def test_an_ignored_token_is_a_mistake():
     with pytest.raises(AssertionError, match="-100"):
         entities(np.array([0, -100]), np.array([2]), LABELS)
+
+
+def test_the_interval_of_entity_f1_holds_it():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 30, 300)
+    gold = rng.integers(0, len(LABELS), lengths.sum())
+    predicted = np.where(rng.random(len(gold)) < 0.9, gold, 0)
+    f1 = entity_scores(gold, predicted, lengths, LABELS)["micro avg"]["f1-score"]
+    low, high = bootstrap_interval(weighted_f1(*entity_counts(gold, predicted, lengths, LABELS)), len(lengths))
+    assert f1 - 0.03 < low < f1 < high < f1 + 0.03
