@@ -41,7 +41,7 @@ def matthews(matrix: np.ndarray) -> float:
     return float(_matthews(np.trace(matrix), matrix.sum(1), matrix.sum(0)))
 
 
-def weighted_macro_f1(gold: np.ndarray, predicted: np.ndarray, num_labels: int) -> Statistic:
+def weighted_macro_f1_of_labels(gold: np.ndarray, predicted: np.ndarray, num_labels: int) -> Statistic:
     """macro_f1 for `confidence.bootstrap_interval`: in each resample the mean over the labels that occur there. Arguments as in `confusion`.
 
     That of accuracy is `confidence.weighted_mean(gold == predicted)`.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1, weighted_mcc
+from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1_of_labels, weighted_mcc
 from flaxft.metrics.confidence import bootstrap_interval, weighted_mean
 
 FAST = settings(max_examples=200, deadline=None, derandomize=True)
@@ -66,7 +66,7 @@ def test_statistics_equal_the_scores_of_the_examples_drawn(case, seed):
     weights = np.array([np.bincount(row, minlength=len(gold)) for row in drawn])
     found = {
         "accuracy": weighted_mean(gold == predicted)(weights),
-        "macro_f1": weighted_macro_f1(gold, predicted, len(labels))(weights),
+        "macro_f1": weighted_macro_f1_of_labels(gold, predicted, len(labels))(weights),
         "mcc": weighted_mcc(gold, predicted, len(labels))(weights),
     }
     for i, row in enumerate(drawn):
@@ -80,7 +80,7 @@ def test_intervals_hold_the_score():
     gold = rng.integers(0, 77, 3000)
     predicted = np.where(rng.random(3000) < 0.8, gold, rng.integers(0, 77, 3000))
     scores = classification_scores(gold, predicted, [str(i) for i in range(77)])
-    for name, statistic in (("macro_f1", weighted_macro_f1(gold, predicted, 77)), ("mcc", weighted_mcc(gold, predicted, 77))):
+    for name, statistic in (("macro_f1", weighted_macro_f1_of_labels(gold, predicted, 77)), ("mcc", weighted_mcc(gold, predicted, 77))):
         low, high = bootstrap_interval(statistic, 3000, num_resamples=300)
         assert low < scores[name] < high
         assert 0.02 < high - low < 0.04  # 2 x 1.96 x sqrt(0.8 x 0.2 / 3000) = 0.029
