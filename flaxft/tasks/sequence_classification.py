@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
@@ -75,28 +75,14 @@ class SequenceClassification:
         is_ours = checkpoint.kind == self.kind and checkpoint.config.get("problem_type") in (None, self.problem_type)
         model_labels = checkpoint.labels if is_ours else None
         if "train" not in self.splits():
-            labels = self.labels or model_labels
-            if not labels:
-                raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
-            return self._with(tuple(map(str, labels)), counts=None)
+            return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None)
         source = self.records("train", max_examples=max_examples)
         columns = text_columns(source[0], self.text_columns, allow_raw=False)
-        task = dataclasses.replace(self, text_columns=columns, label_column=self._label_column(source[0]))
+        task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
         if len(columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         counts = Counter(task._gold(record) for record in source)
-        if len(counts) < 2:
-            raise UserError(f"{source.name}: every record has the label {next(iter(counts))!r}; expected at least two labels to tell apart")
-        found = tuple(sorted(counts, key=_numerically if all(map(_is_number, counts)) else None))
-        if self.labels:
-            return task._with(tuple(map(str, self.labels)), counts)
-        if model_labels and set(found) <= set(model_labels):
-            return task._with(model_labels, counts)
-        if model_labels:
-            logging.getLogger("flaxft").warning(
-                "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
-            )
-        return task._with(found, counts)
+        return task._with(choose_labels(self.labels, model_labels, counts, model=checkpoint.name, source=source.name), counts)
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("S", (), "int32", IGNORE)}
@@ -151,11 +137,7 @@ class SequenceClassification:
 
     def _with(self, labels: tuple[str, ...], counts: Mapping[str, int] | None) -> SequenceClassification:
         """A copy with these labels; `counts` are those of the train split, None where there is none."""
-        duplicates = sorted({label for label in labels if labels.count(label) > 1})
-        if duplicates:
-            raise UserError(f"task.labels names {duplicates} more than once; name each label once")
-        if len(labels) < 2:
-            raise UserError(f"task.labels is {list(labels)}; expected at least two labels to tell apart")
+        check_labels(labels)
         allowed = [*METRICS, *(f"{label}/{score}" for label in labels for score in ("precision", "recall", "f1"))]
         if self.main_metric not in allowed:
             shown = [*METRICS, *(f"{label}/f1" for label in labels[:3])]
@@ -176,37 +158,15 @@ class SequenceClassification:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
 
     def _has_label(self, record: Record) -> bool:
-        return any(name in record for name in ([self.label_column] if self.label_column else LABELS))
-
-    def _label_column(self, record: Record) -> str:
-        if not self._has_label(record):
-            asked = f"no column {self.label_column!r}" if self.label_column else "no column of labels"
-            raise UserError(f"{asked}; found are {sorted(record)}; set task.label_column{nearest(self.label_column, record)}")
-        return self.label_column or next(name for name in LABELS if name in record)
+        return has_label(record, self.label_column, LABELS)
 
     def _gold(self, record: Record) -> str:
-        """A record's label by name. A number is its place in the labels, unless these are numbers themselves."""
-        column = self._label_column(record)
-        label = record[column]
-        if not isinstance(label, str | int) or isinstance(label, bool):
-            raise UserError(f"column {column!r} is {str(label)[:40]!r} ({type(label).__name__}), expected a label: a text or a whole number")
-        name = str(label)
-        if not name:
-            raise UserError(f"column {column!r} is empty; every record needs a label")
-        if not self.labels or name in self.labels or not _is_number(name) or all(map(_is_number, self.labels)):
-            return name
-        if not 0 <= int(name) < len(self.labels):
-            raise UserError(f"label number {name} in {column!r}, expected 0 to {len(self.labels) - 1}; name all labels in task.labels")
-        return str(self.labels[int(name)])
+        """A record's label by name."""
+        column = label_column(record, self.label_column, LABELS)
+        return label_name(record[column], self.labels, column=column)
 
     def _label_id(self, record: Record) -> int:
-        if not self._has_label(record):
-            return IGNORE
-        name = self._gold(record)
-        if name not in self.labels:
-            shown = f"{list(self.labels[:8])}{' ...' if len(self.labels) > 8 else ''}"
-            raise UserError(f"label {name!r} is not among the labels {shown}{nearest(name, self.labels)}; mend the file, or name all labels in task.labels")
-        return self.labels.index(name)
+        return label_id(self._gold(record), self.labels) if self._has_label(record) else IGNORE
 
     def _gold_and_predicted(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray]:
         """Label ids of all records, int (num_records,) each."""
@@ -218,11 +178,3 @@ def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, 
     """scikit-learn's "balanced" over the labels that the train split has; 1 for others."""
     total = sum(counts.values())
     return tuple(total / (len(counts) * counts[label]) if counts.get(label) else 1.0 for label in labels)
-
-
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
-
-
-def _numerically(name: str) -> int:
-    return int(name)

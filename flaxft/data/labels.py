@@ -1,0 +1,88 @@
+"""The label of a record: in which column it stands and how it is called; and which labels a task has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from flaxft.data.base import Record
+from flaxft.errors import UserError, nearest
+
+
+def has_label(record: Record, asked: str, usual: Sequence[str]) -> bool:
+    """Whether a record has the column that was asked for, or with "" any of the usual ones. Raw text has none."""
+    return any(name in record for name in ([asked] if asked else usual))
+
+
+def label_column(record: Record, asked: str, usual: Sequence[str]) -> str:
+    """The column of a record's label: the one asked for, or the first of the usual ones that is there. Raises UserError."""
+    if not has_label(record, asked, usual):
+        given = f"no column {asked!r}" if asked else "no column of labels"
+        raise UserError(f"{given}; found are {sorted(record)}; set task.label_column{nearest(asked, record)}")
+    return asked or next(name for name in usual if name in record)
+
+
+def label_name(label: Any, labels: Sequence[str], *, column: str) -> str:
+    """A label by name. A number is its place in the labels, unless these are numbers themselves. Raises UserError."""
+    if not isinstance(label, str | int) or isinstance(label, bool):
+        raise UserError(f"column {column!r} is {str(label)[:40]!r} ({type(label).__name__}), expected a label: a text or a whole number")
+    name = str(label)
+    if not name:
+        raise UserError(f"column {column!r} is empty; every record needs a label")
+    if not labels or name in labels or not _is_number(name) or all(map(_is_number, labels)):
+        return name
+    if not 0 <= int(name) < len(labels):
+        raise UserError(f"label number {name} in {column!r}, expected 0 to {len(labels) - 1}; name all labels in task.labels")
+    return str(labels[int(name)])
+
+
+def label_id(name: str, labels: Sequence[str]) -> int:
+    """The place of a label. Raises UserError for one that is not among them."""
+    if name not in labels:
+        shown = f"{list(labels[:8])}{' ...' if len(labels) > 8 else ''}"
+        raise UserError(f"label {name!r} is not among the labels {shown}{nearest(name, labels)}; mend the file, or name all labels in task.labels")
+    return labels.index(name)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raises UserError unless there are two labels or more, each once."""
+    duplicates = sorted({label for label in labels if labels.count(label) > 1})
+    if duplicates:
+        raise UserError(f"task.labels names {duplicates} more than once; name each label once")
+    if len(labels) < 2:
+        raise UserError(f"task.labels is {list(labels)}; expected at least two labels to tell apart")
+
+
+def choose_labels(asked: Sequence[str], of_model: Sequence[str] | None, found: Collection[str], *, model: str, source: str) -> tuple[str, ...]:
+    """A task's labels: those asked for, or of a fine-tuned model if it has all that the train split has, or else these in order, numbers by value.
+
+    Raises UserError where the train split (`source`) has but one.
+    """
+    if len(found) < 2:
+        raise UserError(f"{source}: every record has the label {next(iter(found))!r}; expected at least two labels to tell apart")
+    if asked:
+        return tuple(map(str, asked))
+    lacks = set(found) - set(of_model or ())
+    if of_model and not lacks:
+        return tuple(of_model)
+    if of_model:
+        logging.getLogger("flaxft").warning("%s: its labels lack %s of the train split; the classifier is trained anew", model, sorted(lacks)[:8])
+    return in_order(found)
+
+
+def without_train(asked: Sequence[str], of_model: Sequence[str] | None, *, model: str) -> tuple[str, ...]:
+    """A task's labels where it has no train split: those asked for, or of the fine-tuned model. Raises UserError where there are none."""
+    if not asked and not of_model:
+        raise UserError(f"no labels: task.train is empty and {model} is not fine-tuned for this task; set task.train or task.labels")
+    return tuple(map(str, asked or of_model or ()))
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Numbers by value, others by name."""
+    names = set(names)
+    return tuple(sorted(names, key=int if all(map(_is_number, names)) else None))
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()

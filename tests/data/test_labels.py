@@ -1,0 +1,58 @@
+"""Labels by name or number, in which column, and which of several lists of them a task takes. The tests of the tasks have the bad records."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from flaxft.data.labels import choose_labels, has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.errors import UserError
+
+USUAL = ("label", "relation")
+
+
+def test_the_column_asked_for_or_the_first_usual_one():
+    record = {"relation": "a", "label": "b", "kind": "c"}
+    assert (label_column(record, "kind", USUAL), label_column(record, "", USUAL)) == ("kind", "label")
+    assert has_label(record, "", USUAL)
+    assert not has_label(record, "kinds", USUAL)
+    with pytest.raises(UserError, match=r"no column 'kinds'; .* set task.label_column; did you mean 'kind'"):
+        label_column(record, "kinds", USUAL)
+
+
+@pytest.mark.parametrize(
+    ("label", "labels", "wanted"),
+    [("b", ("a", "b"), "b"), (1, ("a", "b"), "b"), ("1", ("a", "b"), "b"), ("1", ("2", "1"), "1"), (7, (), "7"), ("NA", (), "NA"), ("-1", ("-1", "1"), "-1")],
+)
+def test_names_and_numbers(label, labels, wanted):
+    assert label_name(label, labels, column="label") == wanted
+
+
+@pytest.mark.parametrize("label", [None, 0.5, float("nan"), float("inf"), True, ["a"], ""])
+def test_what_is_no_label(label):
+    with pytest.raises(UserError, match="'label'"):
+        label_name(label, ("a", "b"), column="label")
+
+
+def test_an_id_and_the_order():
+    assert label_id("b", ("a", "b")) == 1
+    with pytest.raises(UserError, match="did you mean 'bee'"):
+        label_id("bea", ("a", "bee"))
+    assert in_order(["10", "9", "-1"]) == ("-1", "9", "10")
+    assert in_order(["b", "10", "9"]) == ("10", "9", "b")
+
+
+def test_which_labels_a_task_takes(caplog):
+    where = {"model": "m", "source": "train.jsonl"}
+    assert choose_labels(("x", 1), ("b", "a"), {"a", "b"}, **where) == ("x", "1")
+    assert choose_labels((), ("b", "a", "c"), {"a", "b"}, **where) == ("b", "a", "c")
+    assert choose_labels((), None, {"b", "a"}, **where) == ("a", "b")
+    with caplog.at_level(logging.WARNING, logger="flaxft"):
+        assert choose_labels((), ("b", "c"), {"b", "a"}, **where) == ("a", "b")
+    assert "m: its labels lack ['a']" in caplog.text
+    with pytest.raises(UserError, match=r"train\.jsonl: every record has the label 'a'"):
+        choose_labels(("a", "b"), None, {"a"}, **where)
+    assert without_train((), ("b", "a"), model="m") == ("b", "a")
+    with pytest.raises(UserError, match="no labels"):
+        without_train((), None, model="m")
