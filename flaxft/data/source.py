@@ -1,4 +1,4 @@
-"""Readers: the records of a column, JSON, CSV, TSV or Parquet file. The hub's are in hub.py."""
+"""Readers: the records of a column, JSON, SQuAD, CSV, TSV or Parquet file. The hub's are in hub.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 from flaxft.data.base import Records, Source
 from flaxft.errors import UserError, nearest, reason
 
-FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet")
+FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet", "squad")
 SUFFIXES = {
     **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".txt"), "columns"),
     **dict.fromkeys((".jsonl", ".json"), "jsonl"),
@@ -31,8 +31,11 @@ SUFFIXES = {
 MAX_CELL = 1 << 27  # characters in one CSV cell; Python's own limit of 131072 is shorter than a book
 NEWLINE = "\n"  # nothing else ends a line: U+2028 and U+0085, where str.splitlines cuts, are found inside tokens
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
+# How a SQuAD file begins: an object whose "data", after scalars such as "version", is a list of objects or empty.
+SQUAD = re.compile(rb'(\xef\xbb\xbf)?\s*\{(\s*"[^"\\]*"\s*:\s*("[^"\\]*"|[\w.+-]+)\s*,)*\s*"data"\s*:\s*\[\s*[{\]]')
+WHERE = {"parquet": ": row {}", "squad": ": {}"}  # how a place is said; elsewhere it is a line
 
-Placed = Iterator[tuple[int, dict[str, Any]]]  # the line or row number of each record, and the record
+Placed = Iterator[tuple[int | str, dict[str, Any]]]  # the place of each record, for most formats the number of its line, and the record
 
 
 def open_source(path: str, *, split: str, format: str | None = None, comment: str = "", max_examples: int | None = None) -> Source:
@@ -40,7 +43,8 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
 
     A file's format is `format`, or follows from the suffix (`.gz` may stand behind it), or else from the content. Records are:
     columns: one sentence each, `{"0": [token, ...], "1": [...], ...}`, a list per column; jsonl, parquet: the object or row as it is;
-    csv, tsv: the row as strings under the header's names; hub: the row, with class labels as their names.
+    csv, tsv: the row as strings under the header's names; squad: one question each, see `_read_squad`; hub: the row, with class labels as their names.
+    A .json file is JSON lines or an array of objects, or SQuAD's layout if it begins so.
 
     Args:
       split: which split of a hub data set; a file is one split.
@@ -65,7 +69,8 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
 def _open_file(path: str, *, format: str | None, comment: str, max_examples: int | None) -> Source:
     packed = _read_bytes(path)
     data = _unpack(packed, path)
-    format = format or SUFFIXES.get(Path(path.removesuffix(".gz")).suffix.lower()) or _sniff(data, path)
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    format = format or ("squad" if suffix == ".json" and SQUAD.match(data) else SUFFIXES.get(suffix)) or _sniff(data, path)
     if comment and format != "columns":
         raise UserError(f"{path}: comment={comment!r} is for column files, but this one is read as {format}; leave it out or set format='columns'")
     placed = list(itertools.islice(_read(data, path, format=format, comment=comment), max_examples))
@@ -74,7 +79,7 @@ def _open_file(path: str, *, format: str | None, comment: str, max_examples: int
     fingerprint = hashlib.sha256(packed)
     fingerprint.update(repr((format, comment, max_examples)).encode())
     places, records = zip(*placed, strict=True)
-    return Records(path, fingerprint.hexdigest(), records, places, where_format=": row {}" if format == "parquet" else ":{}")
+    return Records(path, fingerprint.hexdigest(), records, places, where_format=WHERE.get(format, ":{}"))
 
 
 # ---- bytes and text ----
@@ -158,6 +163,8 @@ def _read(data: bytes, path: str, *, format: str, comment: str) -> Placed:
     text = _decode(data, path)
     if format == "columns":
         return _read_columns(text, path, comment=comment)
+    if format == "squad":
+        return _read_squad(text, path)
     if format == "jsonl":
         return _read_json_array(text, path) if text.lstrip().startswith("[") else _read_json_lines(text, path)
     return _read_table(text, path, delimiter="," if format == "csv" else "\t")
@@ -264,13 +271,53 @@ def _read_json_array(text: str, path: str) -> Placed:
         raise UserError(f"{path}:{_line(text, position)}: more text behind the JSON array; write one array, or one object per line")
 
 
+def _read_squad(text: str, path: str) -> Placed:
+    """One record a question of a file in the layout of SQuAD 1.1 or 2.0; its place is "article 3, question 5733be28".
+
+    `{"id", "title", "context", "question", "answers": {"text": [...], "answer_start": [...]}, "is_impossible"}`, as the hub's squad_v2 has it; title, answers
+    and is_impossible are there where the file has them.
+    """
+    content, end = _json_object(text, _skip(text, 0), path, first_line=1, hint="a SQuAD file is one JSON object; is it cut off?")
+    if (end := _skip(text, end)) < len(text):
+        raise UserError(f"{path}:{_line(text, end)}: more text behind the JSON object; a SQuAD file is one, and one object per line is format='jsonl'")
+    for number, article in enumerate(_squad_part(content, "data", list, path), 1):
+        where = f"{path}: article {number}"
+        paragraphs = _squad_part(article, "paragraphs", list, where)
+        title = {"title": _squad_part(article, "title", str, where)} if "title" in article else {}
+        for place, paragraph in enumerate(paragraphs, 1):
+            context = _squad_part(paragraph, "context", str, f"{where}, paragraph {place}")
+            for question in _squad_part(paragraph, "qas", list, f"{where}, paragraph {place}"):
+                name = _squad_part(question, "id", str, f"{where}, paragraph {place}")
+                here = f"{where}, question {name}"
+                record = {"id": name, **title, "context": context, "question": _squad_part(question, "question", str, here)}
+                if "answers" in question:
+                    answers = _squad_part(question, "answers", list, here)
+                    kinds = {"text": str, "answer_start": int}
+                    record["answers"] = {key: [_squad_part(answer, key, kind, here) for answer in answers] for key, kind in kinds.items()}
+                if "is_impossible" in question:
+                    record["is_impossible"] = _squad_part(question, "is_impossible", bool, here)
+                yield f"article {number}, question {name}", record
+
+
+def _squad_part(holder: Any, key: str, kind: type, where: str) -> Any:
+    """`holder[key]`, which must be of this kind. Raises UserError."""
+    found = holder.get(key) if isinstance(holder, dict) else None
+    if not isinstance(found, kind):
+        layout = "data[].paragraphs[] have a context and qas[], and these a question, an id and answers[] of text and answer_start"
+        names = {list: "list", str: "text", int: "number", bool: "true or false"}
+        raise UserError(f"{where}: no {names[kind]} {key!r}{f' but {found!r}'[:40] if found is not None else ''}; expected SQuAD's layout: {layout}")
+    return found
+
+
 def _skip(text: str, position: int) -> int:
     match = JSON_SPACE.match(text, position)
     assert match is not None  # it matches the empty string
     return match.end()
 
 
-def _json_object(text: str, position: int, path: str, *, first_line: int) -> tuple[dict[str, Any], int]:
+def _json_object(
+    text: str, position: int, path: str, *, first_line: int, hint: str = "write one JSON object per line, or an array of objects"
+) -> tuple[dict[str, Any], int]:
     """The object that begins at `position`, and where it ends. `first_line` is the number of the text's first line."""
     try:
         value, end = JSON.raw_decode(text, position)
@@ -279,7 +326,7 @@ def _json_object(text: str, position: int, path: str, *, first_line: int) -> tup
     except (ValueError, RecursionError) as error:
         message, at = (error.msg, error.pos) if isinstance(error, json.JSONDecodeError) else (reason(error), position)
         where = f"{path}:{first_line - 1 + _line(text, at)}"
-        raise UserError(f"{where}: bad JSON: {message}; write one JSON object per line, or an array of objects") from None
+        raise UserError(f"{where}: bad JSON: {message}; {hint}") from None
     if not isinstance(value, dict):
         where = f"{path}:{first_line - 1 + _line(text, position)}"
         raise UserError(f'{where}: found a JSON {type(value).__name__}, expected an object such as {{"text": "..."}}')

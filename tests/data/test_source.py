@@ -174,7 +174,7 @@ def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: p
 
 def test_refuses_arguments(tmp_path: Path):
     path = write(tmp_path, "a.csv", "a\nb\n")
-    refused("format='cvs' is unknown; use one of columns, jsonl, csv, tsv, parquet; did you mean 'csv'?", path, format="cvs")
+    refused("format='cvs' is unknown; use one of columns, jsonl, csv, tsv, parquet, squad; did you mean 'csv'?", path, format="cvs")
     refused("max_examples=0: give at least 1", path, max_examples=0)
     refused(f"{path}: comment='#' is for column files, but this one is read as csv", path, comment="#")
     refused("hub:a/b: format and comment are for files", "hub:a/b", format="csv")
@@ -204,6 +204,98 @@ def test_max_examples_reads_no_further(tmp_path: Path):
     path = write(tmp_path, "a.jsonl", '{"a": 1}\n{"a": 2}\nbroken\n')
     assert list(open_source(path, split="train", max_examples=2)) == [{"a": 1}, {"a": 2}]
     refused(f"{path}:3: bad JSON", path, max_examples=3)
+
+
+# ---- SQuAD ----
+
+ANSWER = {"text": "Ada", "answer_start": 0}
+QAS = [{"id": "q1", "question": "Who?", "answers": [ANSWER, ANSWER]}, {"id": "q2", "question": "When?", "answers": [], "is_impossible": True}]
+SQUAD = {"version": "v2.0", "data": [{"title": "T", "paragraphs": [{"context": "Ada wrote.", "qas": QAS}]}, {"paragraphs": []}]}
+QUESTIONS = [
+    {"id": "q1", "title": "T", "context": "Ada wrote.", "question": "Who?", "answers": {"text": ["Ada", "Ada"], "answer_start": [0, 0]}},
+    {"id": "q2", "title": "T", "context": "Ada wrote.", "question": "When?", "answers": {"text": [], "answer_start": []}, "is_impossible": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", json.dumps(SQUAD)),
+        ("a.json", json.dumps(SQUAD, indent=2)),
+        ("a.JSON", codecs.BOM_UTF8 + b" \n" + json.dumps(dict(reversed(SQUAD.items()))).encode() + b"\n"),
+        ("a.json.gz", gzip.compress(json.dumps({"version": 2.0, "final": True, "note": None} | SQUAD).encode())),
+    ],
+)
+def test_squad_files_are_known_by_how_they_begin(tmp_path: Path, name: str, content: str | bytes):
+    source = open_source(write(tmp_path, name, content), split="train")
+    assert list(source) == QUESTIONS
+    assert source.where(1) == f"{tmp_path}/{name}: article 1, question q2"
+    assert len(open_source(source.name, split="train", max_examples=1)) == 1
+
+
+def test_squad_in_other_files_is_asked_for(tmp_path: Path):
+    path = write(tmp_path, "dev-v2.0", json.dumps(SQUAD, indent=1))
+    refused(f"{path}: cannot tell the format", path)
+    assert list(open_source(path, split="train", format="squad")) == QUESTIONS
+    line = write(tmp_path, "a.json", json.dumps(SQUAD))
+    assert list(open_source(line, split="train", format="jsonl")) == [SQUAD]
+    without = json.loads(json.dumps(SQUAD))
+    del without["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    assert "answers" not in open_source(write(tmp_path, "b.json", json.dumps(without)), split="test")[0]
+
+
+@pytest.mark.parametrize("record", [{"data": [1, 2]}, {"data": "x"}, {"n": {"data": [{}]}, "data": [{}]}, {"a": [], "data": []}])
+def test_a_column_of_the_name_data_makes_no_squad_file(tmp_path: Path, record: dict):
+    assert list(open_source(write(tmp_path, "a.json", f"{json.dumps(record)}\n" * 2), split="train")) == [record] * 2
+
+
+def broken(path: str, value: object) -> str:
+    """The file with `value` at the place of the dotted path; without the place where it is None."""
+    content = json.loads(json.dumps(SQUAD))
+    *parents, last = path.split(".")
+    holder = content
+    for key in parents:
+        holder = holder[int(key) if key.isdecimal() else key]
+    holder[int(last) if last.isdecimal() else last] = value
+    if value is None:
+        del holder[last]
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps(SQUAD)[:-2], "{}:1: bad JSON: Expecting ',' delimiter; a SQuAD file is one JSON object"),
+        (json.dumps(SQUAD) + "\n{}", "{}:2: more text behind the JSON object"),
+        (broken("data", []), "{}: no records"),
+        (broken("data.0.paragraphs", None), "{}: article 1: no list 'paragraphs'; expected SQuAD's layout"),
+        (broken("data.1", 3), "{}: article 2: no list 'paragraphs'"),
+        (broken("data.0.title", 3), "{}: article 1: no text 'title' but 3"),
+        (broken("data.0.paragraphs.0.context", None), "{}: article 1, paragraph 1: no text 'context'"),
+        (broken("data.0.paragraphs.0.qas", {}), "{}: article 1, paragraph 1: no list 'qas' but {{}}"),
+        (broken("data.0.paragraphs.0.qas.0.id", None), "{}: article 1, paragraph 1: no text 'id'"),
+        (broken("data.0.paragraphs.0.qas.1.question", ["?"]), "{}: article 1, question q2: no text 'question' but ['?']"),
+        (broken("data.0.paragraphs.0.qas.0.answers", "Ada"), "{}: article 1, question q1: no list 'answers' but 'Ada'"),
+        (broken("data.0.paragraphs.0.qas.0.answers.1", "Ada"), "{}: article 1, question q1: no text 'text'"),
+        (broken("data.0.paragraphs.0.qas.0.answers.0.answer_start", 1.5), "{}: article 1, question q1: no number 'answer_start' but 1.5"),
+        (broken("data.0.paragraphs.0.qas.1.is_impossible", "yes"), "{}: article 1, question q2: no true or false 'is_impossible' but 'yes'"),
+    ],
+)
+def test_refuses_damaged_squad_files(tmp_path: Path, content: str, message: str):
+    path = write(tmp_path, "a.json", content)
+    refused(message.format(path), path)
+
+
+@pytest.mark.skipif(not (REAL / "squad").is_dir(), reason="needs the real data in ../shared/data/squad and its like")
+@pytest.mark.parametrize(
+    ("name", "num_questions", "num_answers"),
+    [("squad/dev-v1.1.json.gz", 10570, 34726), ("cmrc2018/cmrc2018_dev.json.gz", 3219, 9657), ("xquad/xquad.zh.json.gz", 1190, 1190)],
+)
+def test_squad_and_its_like(name: str, num_questions: int, num_answers: int):
+    source = open_source(str(REAL / name), split="train")
+    assert len(source) == num_questions
+    assert sum(len(record["answers"]["text"]) for record in source) == num_answers
+    assert len({record["id"] for record in source}) == num_questions
 
 
 def test_fingerprint_depends_on_content_and_arguments_alone(tmp_path: Path):
