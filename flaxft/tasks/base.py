@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -76,6 +76,15 @@ class Task(Protocol):
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         """The scores as a table for people."""
+        ...
+
+
+@runtime_checkable
+class WritesFiles(Protocol):
+    """What a task has beside `Task` where its predictions have an official layout of their own."""
+
+    def files(self, decoded: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """File name -> content, of calibrated records; a run writes them to predictions/<split>/."""
         ...
 
 

@@ -23,7 +23,7 @@ from flaxft.errors import Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
 from flaxft.optim import make_schedule, make_tx
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import fits_head
+from flaxft.tasks.base import WritesFiles, fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
@@ -196,6 +196,9 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
         (workdir / "predictions").mkdir(exist_ok=True)
         lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
         configs.write_text(workdir / "predictions" / f"{name}.jsonl", "".join(lines))
+        for file, content in task.files(result.decoded).items() if isinstance(task, WritesFiles) else ():
+            (workdir / "predictions" / name).mkdir(exist_ok=True)
+            configs.write_text(workdir / "predictions" / name / file, content)
         writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
         writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
