@@ -1,0 +1,27 @@
+r"""Extractive question answering: the answer is a span of the context, or there is none.
+
+    python -m flaxft.main --config=configs/squad.py --workdir=runs/squad --config.model.path=google-bert/bert-base-uncased \
+        --config.task.train=train-v1.1.json --config.task.validation=dev-v1.1.json
+
+Files in SQuAD's own layout, JSONL, or the hub's: --config.task.train=hub:rajpurkar/squad_v2. Questions without an answer (SQuAD 2.0) are noticed, and the
+threshold for them is fitted on the validation split. predictions/validation/predictions.json is what the official script scores. CMRC 2018, for Chinese:
+--config.task.script=cmrc and bert-base-chinese. Rate, batch size and epochs are those of the SQuAD command in BERT's own repository.
+scores: see benchmarks/README.md
+"""
+
+from flaxft.config import Config, Eval
+from flaxft.data.pipeline import Data
+from flaxft.models.hf import Pretrained
+from flaxft.optim import Optim
+from flaxft.tasks.question_answering import QuestionAnswering
+
+
+def get_config():
+    return Config(
+        task=QuestionAnswering(train="", validation="", test=""),
+        model=Pretrained(path=""),
+        optim=Optim(learning_rate=3e-5, warmup=0.1),
+        data=Data(batch_size=12, max_length=384),
+        evals={"validation": Eval()},
+        num_epochs=2,
+    )
