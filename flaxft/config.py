@@ -206,10 +206,15 @@ def differences(old: Config, new: Config) -> list[str]:
     paths = {f"task.{split}" for split in (*old.task.splits(), *new.task.splits())}
     ignored = (*OPERATIONAL, *paths)
     return [
-        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        f"{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}"
         for name in sorted(set(before) | set(after))
         if before.get(name) != after.get(name) and not any(name == one or name.startswith(f"{one}.") for one in ignored)
     ]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

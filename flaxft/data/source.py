@@ -20,7 +20,7 @@ from typing import Any
 from flaxft.data.base import Records, Source
 from flaxft.errors import UserError, nearest, reason
 
-FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet", "squad")
+FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet", "text", "squad")
 SUFFIXES = {
     **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".txt"), "columns"),
     **dict.fromkeys((".jsonl", ".json"), "jsonl"),
@@ -43,8 +43,9 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
 
     A file's format is `format`, or follows from the suffix (`.gz` may stand behind it), or else from the content. Records are:
     columns: one sentence each, `{"0": [token, ...], "1": [...], ...}`, a list per column; jsonl, parquet: the object or row as it is;
-    csv, tsv: the row as strings under the header's names; squad: one question each, see `_read_squad`; hub: the row, with class labels as their names.
-    A .json file is JSON lines or an array of objects, or SQuAD's layout if it begins so.
+    csv, tsv: the row as strings under the header's names; text (only where asked for): `{"text": line}` of each line that is not blank;
+    squad: one question each, see `_read_squad`; hub: the row, with class labels as their names. A .json file is JSON lines or an array of objects, or SQuAD's
+    layout if it begins so.
 
     Args:
       split: which split of a hub data set; a file is one split.
@@ -163,6 +164,9 @@ def _read(data: bytes, path: str, *, format: str, comment: str) -> Placed:
     text = _decode(data, path)
     if format == "columns":
         return _read_columns(text, path, comment=comment)
+    if format == "text":
+        lines = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split(NEWLINE), 1))
+        return ((number, {"text": line}) for number, line in lines if line.strip())
     if format == "squad":
         return _read_squad(text, path)
     if format == "jsonl":

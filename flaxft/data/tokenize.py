@@ -35,6 +35,8 @@ class SubwordTokenizer:
         self.num_special, self.num_prefix = len(self._prefix) + len(self._suffix), len(self._prefix)
         self._pair = backend.encode("a", "a", add_special_tokens=True)
         self._unknown = self._unknown_id()
+        self.mask = next((token for token in ("[MASK]", "<mask>") if backend.token_to_id(token) is not None), None)
+        self.mask_id: int | None = None if self.mask is None else backend.token_to_id(self.mask)
 
     def words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """`(ids, word_ids)`, int32 (n,) each, without special tokens.
@@ -63,6 +65,26 @@ class SubwordTokenizer:
             raise UserError(f"{_not_text([text])} is not text; give a string of valid Unicode") from None
         offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
         return np.asarray(encoding.ids, np.int32), np.asarray(encoding.word_ids, np.int32), offsets
+
+    def masked_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """`(ids, word_ids)` of raw text in which the tokenizer's own mask stands for one unknown token, a word of its own: int32 (n,) each."""
+        parts = [text] if self.mask is None else text.split(self.mask)
+        ids, word_ids = self.text(parts[0])[:2]
+        for part in parts[1:]:
+            more, words = self.text(part)[:2]
+            before = int(word_ids[-1]) + 1 if len(word_ids) else 0
+            ids = np.concatenate([ids, np.asarray([self.mask_id], np.int32), more])
+            word_ids = np.concatenate([word_ids, np.asarray([before], np.int32), words + np.int32(before + 1)])
+        return ids, word_ids
+
+    @property
+    def pieces(self) -> list[str]:
+        """The vocabulary by number; empty names where its numbers have gaps."""
+        numbered = self.backend.get_vocab(with_added_tokens=True)
+        names = [""] * (max(numbered.values()) + 1)
+        for name, number in numbered.items():
+            names[number] = name
+        return names
 
     def wrap(self, ids: np.ndarray) -> np.ndarray:
         """[CLS] ids [SEP], int32 (n + num_special,)."""
