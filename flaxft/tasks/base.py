@@ -88,6 +88,13 @@ class WritesFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Several(Protocol):
+    """What a task has beside `Task` where it is made of several: each has the head of its own name."""
+
+    tasks: dict[str, Task]
+
+
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
     """Whether the head of a fine-tuned checkpoint is one for this resolved task: of its kind, with its labels."""
     learnt = checkpoint.config.get("problem_type")
@@ -101,3 +108,10 @@ def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
 def interval(name: str, low: float, high: float) -> dict[str, float]:
     """The entries of `Task.score` for the 95 % interval of the metric `name`."""
     return {f"{name}/low": low, f"{name}/high": high}
+
+
+def interval_line(name: str, scores: Mapping[str, float]) -> str:
+    """The last line of a report, where `scores` has the interval of the metric `name`; otherwise nothing."""
+    if f"{name}/low" not in scores:
+        return ""
+    return f"\n95 % interval of {name}: {scores[f'{name}/low']:.4f} to {scores[f'{name}/high']:.4f} (bootstrap over records)\n"

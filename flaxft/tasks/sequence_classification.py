@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -18,10 +18,11 @@ from flaxft.data.labels import check_labels, choose_labels, has_label, label_col
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.classification import classification_scores
+from flaxft.metrics.classification import classification_scores, weighted_macro_f1_of_labels, weighted_mcc
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, expected_calibration_error, fit_temperature, weighted_mean
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
-from flaxft.tasks.base import Predictions, Terms
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
 
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
@@ -115,15 +116,37 @@ class SequenceClassification:
         return {**named(self._texts(record)), "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
-        return {}
+        """The temperature that the logits are divided by to make the scores honest (Guo et al. 2017, arXiv 1706.04599)."""
+        return {"temperature": fit_temperature(_log_scores(decoded), self._gold_and_predicted(decoded, records)[0])}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        """Adds "confidence", the score at the fitted temperature. "score" and "scores" stay the plain softmax, as PyTorch gives it."""
         scores = {label: round(score, 6) for label, score in decoded["scores"].items()}
-        return decoded | {"score": scores[decoded["label"]], "scores": scores}
+        result = decoded | {"score": scores[decoded["label"]], "scores": scores}
+        if "temperature" in calibration:
+            cooled = _log_scores([decoded])[0] / calibration["temperature"]
+            result["confidence"] = round(float(np.exp(cooled.max() - np.logaddexp.reduce(cooled))), 6)
+        return result
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Accuracy, macro and micro F1, Matthews' correlation, and precision, recall, F1 and support of every label."""
-        return classification_scores(*self._gold_and_predicted(decoded, records), self.labels)
+        """Accuracy, macro and micro F1, Matthews' correlation, and precision, recall, F1 and support of every label.
+
+        Under "ece/" the expected calibration error of the scores as they are and, where one was fitted, at the temperature.
+        """
+        gold, predicted = self._gold_and_predicted(decoded, records)
+        result = classification_scores(gold, predicted, self.labels)
+        intervals: dict[str, Callable[[], Statistic]] = {
+            "macro_f1": lambda: weighted_macro_f1_of_labels(gold, predicted, len(self.labels)),
+            "mcc": lambda: weighted_mcc(gold, predicted, len(self.labels)),
+            "accuracy": lambda: weighted_mean(gold == predicted),
+            "micro_f1": lambda: weighted_mean(gold == predicted),  # with one label an example it is the accuracy
+        }
+        if self.main_metric in intervals:
+            result |= interval(self.main_metric, *bootstrap_interval(intervals[self.main_metric](), len(gold)))
+        for name, key in (("ece/score", "score"), ("ece/confidence", "confidence")):
+            if all(key in one for one in decoded):
+                result[name] = expected_calibration_error(np.asarray([one[key] for one in decoded]), gold == predicted)
+        return result
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         from sklearn.metrics import classification_report
@@ -131,7 +154,8 @@ class SequenceClassification:
         gold, predicted = self._gold_and_predicted(decoded, records)
         used = np.union1d(gold, predicted)
         names = [self.labels[i] for i in used]
-        return str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+        table = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+        return table + interval_line(self.main_metric, self.score(decoded, records, {}))
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 
@@ -172,6 +196,12 @@ class SequenceClassification:
         """Label ids of all records, int (num_records,) each."""
         ids = {label: i for i, label in enumerate(self.labels)}
         return np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
+
+
+def _log_scores(decoded: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Logits up to a constant per example, float64 (num_examples, num_labels); a score of 0 is one too small for float32."""
+    scores = np.asarray([list(one["scores"].values()) for one in decoded], np.float64)
+    return np.log(np.maximum(scores, np.finfo(np.float32).smallest_subnormal))
 
 
 def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...]:

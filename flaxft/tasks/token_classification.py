@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, windows
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.entities import entity_scores, report
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_ratio
+from flaxft.metrics.entities import entity_counts, entity_scores, report
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import Predictions, Terms
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
 
 WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
 LABELS = ("ner_tags", "tags", "labels")  # the same for tags; in a column file the last column
@@ -160,6 +161,7 @@ class TokenClassification:
         """Micro-averaged entity precision, recall and F1 as seqeval counts them (default and strict), the same per type, and accuracy over words."""
         gold, predicted, lengths, labels = self._flat(decoded, records)
         result = {"accuracy": float(np.mean(gold == predicted))}
+        result |= self._interval(gold, predicted, lengths, labels)
         if self.scheme == schemes.PLAIN:
             return result
         scores = entity_scores(gold, predicted, lengths, labels)
@@ -180,8 +182,28 @@ class TokenClassification:
 
             used = np.union1d(gold, predicted)
             names = [labels[i] for i in used]
-            return str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
-        return report(entity_scores(gold, predicted, lengths, labels))
+            table = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+        else:
+            table = report(entity_scores(gold, predicted, lengths, labels))
+        return table + interval_line(self.main_metric, self._interval(gold, predicted, lengths, labels))
+
+    def _interval(self, gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+        """The 95 % interval over sentences of the main metric, where it is one of these."""
+
+        def entities(mode: Literal["default", "strict"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            return entity_counts(gold, predicted, lengths, labels, mode=mode)
+
+        sentence_of = np.repeat(np.arange(len(lengths)), lengths)
+        statistics: dict[str, Callable[[], Statistic]] = {
+            "accuracy": lambda: weighted_ratio(np.bincount(sentence_of, gold == predicted, len(lengths)), lengths),
+            "entity_f1": lambda: weighted_f1(*entities("default")),
+            "strict_entity_f1": lambda: weighted_f1(*entities("strict")),
+            "entity_precision": lambda: weighted_ratio(*entities("default")[:2]),
+            "entity_recall": lambda: weighted_ratio(*entities("default")[::2]),
+        }
+        if self.main_metric not in statistics:
+            return {}
+        return interval(self.main_metric, *bootstrap_interval(statistics[self.main_metric](), len(lengths)))
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
