@@ -62,9 +62,10 @@ class Items:
         row = index - self._chunk_starts[chunk]
         parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
         for name, (dtype, shape) in self._metadata["columns"].items():
-            values, offsets = self._columns[name][chunk]
+            values, offsets, is_there = self._columns[name][chunk]
             part, key = name.split(".", 1)
-            parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(tuple(shape))
+            if is_there is None or is_there[row]:
+                parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(tuple(shape))
         return Features(parts["tokens"], parts["example"], int(self.groups[index]), parts["host"], int(self.num_cut[index]))
 
 
@@ -134,19 +135,21 @@ def _write(file: Path, features: Iterator[tuple[int, Features]]) -> None:
     digest = hashlib.sha256()
     schema: Any = None
     writer: Any = None
-    columns: dict[str, tuple[str, list[int]]] = {}
+    columns: dict[str, tuple[str, list[int]]] = {}  # of all features so far: those of different tasks have different arrays
+    kinds: set[tuple[tuple[str, ...], ...]] = set()  # which arrays a feature may have
     item, previous = -1, (-1, -1)
     rows: list[tuple[int, int, Features]] = []
     batches: list[Any] = []
-    first: Features | None = None
 
     def flush() -> None:
         batches.append(_record_batch(pa, rows, columns, digest))
         rows.clear()
 
     for record, feature in features:
-        first = first or feature
-        columns = columns or _columns(feature)
+        kind = tuple(tuple(getattr(feature, part)) for part in PARTS)
+        if kind not in kinds:
+            kinds.add(kind)
+            columns |= {name: column for name, column in _columns(feature).items() if name not in columns}
         item += not (feature.group >= 0 and (record, feature.group) == previous)  # features of one record and group are one item
         previous = (record, feature.group)
         rows.append((record, item, feature))
@@ -155,6 +158,7 @@ def _write(file: Path, features: Iterator[tuple[int, Features]]) -> None:
     if rows or not batches:
         flush()
     # The schema's metadata holds the fingerprint, so it is written when all is known; a table of tokens is small beside the activations of one step.
+    batches = [_with_columns(pa, batch, list(columns)) for batch in batches]
     schema = batches[0].schema.with_metadata({"flaxft": json.dumps({"fingerprint": digest.hexdigest(), "columns": columns})})
     with pa.OSFile(str(file), "wb") as sink:
         writer = pa.ipc.new_file(sink, schema)
@@ -187,17 +191,33 @@ def _record_batch(pa: Any, rows: Sequence[tuple[int, int, Features]], columns: M
         digest.update(name.encode() + values.tobytes())
     for name in columns:
         part, key = name.split(".", 1)
-        pieces = [np.ascontiguousarray(getattr(feature, part)[key]).reshape(-1).view(np.uint8) for _, _, feature in rows]
-        values = np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
-        offsets = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
-        arrays[name] = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(values)])
+        found = [getattr(feature, part).get(key) for _, _, feature in rows]
+        arrays[name], values, is_there = _binary(pa, found)
         if part != "host":  # what the device sees; offsets and word ids follow from the source
-            digest.update(name.encode() + values.tobytes())
+            digest.update(name.encode() + values.tobytes() + (b"" if is_there.all() else is_there.tobytes()))
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _views(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes and offsets of a large-binary column, as views of the mapped file."""
+def _binary(pa: Any, found: Sequence[np.ndarray | None]) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A large-binary column, null where there is no array; all its bytes, and (n,) bool: which are there."""
+    pieces = [np.zeros(0, np.uint8) if array is None else np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in found]
+    values = np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
+    offsets = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
+    is_there = np.asarray([array is not None for array in found], bool)
+    bits = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(found), [bits, pa.py_buffer(offsets), pa.py_buffer(values)]), values, is_there
+
+
+def _with_columns(pa: Any, batch: Any, names: Sequence[str]) -> Any:
+    """With nulls for the columns that came up after the batch was made; in one order, that of the schema."""
+    fixed = [name for name in batch.schema.names if name not in names]
+    nulls = {name: _binary(pa, [None] * batch.num_rows)[0] for name in names if name not in batch.schema.names}
+    return pa.RecordBatch.from_arrays([nulls[name] if name in nulls else batch[name] for name in (*fixed, *names)], names=[*fixed, *names])
+
+
+def _views(chunk: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Bytes and offsets of a large-binary column, as views of the mapped file, and (n,) bool where some are null."""
     _, offsets, values = chunk.buffers()
     data = np.frombuffer(values, np.uint8) if values is not None and values.size else np.zeros(0, np.uint8)
-    return data, np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    is_there = chunk.is_valid().to_numpy(zero_copy_only=False) if chunk.null_count else None
+    return data, np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1], is_there

@@ -2,6 +2,8 @@
 
 The rule of the data position (VERSION pins it): step s is epoch s // steps_per_epoch and slice s % steps_per_epoch of a keyed bijection on the items. No
 step crosses an epoch; the last one of an epoch is short. Inside a step, features go first-fit-decreasing into rows of T tokens and S slots.
+
+Of several parts (a mixture of tasks) each has its share of every step, and goes round in epochs of its own: see `items_of_step`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ VERSION = 1
 MULTIPLE = 16  # T is a multiple of it: whole vectors on CPU, whole tiles in bfloat16 on TPU
 SIMULATED_STEPS = 2000  # the row counts are fitted on this many steps; a run no longer than that is known exactly
 CANDIDATE_STEPS = 64  # steps that each candidate T is tried on
+SHARE_UNIT = 1 << 20  # weights that are no whole numbers are rounded to this fraction of one
 ATTENTION_FACTOR = 4.0  # attention's time over its share of the products, as measured on CPU (batched products are slower, softmax and dropout come on top)
 
 
@@ -29,6 +33,14 @@ class Rows(NamedTuple):
 
     features: list[list[int]]
     num_rows: int
+
+
+class Part(NamedTuple):
+    """A run of items that has a share of its own in every step. The parts of a plan follow one another in the table of items."""
+
+    name: str
+    num_items: int
+    weight: int  # its share is weight / the sum of weights: whole numbers, so that quotas are exact and the same everywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Plan:
     fingerprint: str  # of the items
     padding_fraction: float  # expected, over the simulated steps
     fits: bool  # every step of the run is known to fit the largest row count
+    parts: tuple[Part, ...] = ()  # two or more, or none
     version: int = VERSION
 
     @property
@@ -56,7 +69,8 @@ class Plan:
     def read(cls, file: Path) -> Plan:
         try:
             content = json.loads(file.read_text())
-            plan = cls(**(content | {"row_counts": tuple(content["row_counts"])}))
+            parts = tuple(Part(*part) for part in content.get("parts", ()))
+            plan = cls(**(content | {"row_counts": tuple(content["row_counts"]), "parts": parts}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{file}: damaged ({error}); start a new workdir, or restore the file") from None
         if plan.version != VERSION:
@@ -65,18 +79,70 @@ class Plan:
 
 
 def items_of_step(plan: Plan, *, seed: int, step: int) -> np.ndarray:
-    """Item numbers of a step, int64 (batch_size,) or fewer at the end of an epoch; a pure function."""
-    return _slice_of_epoch(plan.num_items, plan.batch_size, seed=seed, step=step)
+    """Item numbers of a step, int64 (batch_size,) or fewer at the end of an epoch; a pure function.
+
+    Of several parts a step takes what `num_drawn` says, and is never short. The i-th item ever drawn of a part with N items is number i % N of the keyed
+    bijection of its epoch i // N; where an epoch of it ends inside a step, the same item may be drawn twice.
+    """
+    return _draw(plan.num_items, plan.batch_size, plan.parts, seed=seed, step=step)
 
 
-def _slice_of_epoch(num_items: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
+def num_drawn(parts: Sequence[Part], num_examples: int) -> list[int]:
+    """How many of the first `num_examples` examples of a run are of each part.
+
+    Each part takes its share, rounded down, of what those before it have left, and the last one takes the rest. So the numbers never fall as examples are
+    added, whatever the weights: a part with less than one example a step has its turn every few steps. Each is within `len(parts)` of its exact share.
+    """
+    left, weights = num_examples, sum(part.weight for part in parts)
+    numbers: list[int] = []
+    for part in parts:
+        numbers.append(left * part.weight // weights)
+        left, weights = left - numbers[-1], weights - part.weight
+    return numbers
+
+
+def _draw(num_items: int, batch_size: int, parts: Sequence[Part], *, seed: int, step: int) -> np.ndarray:
+    if not parts:
+        epoch, part_of_epoch = divmod(step, math.ceil(num_items / batch_size))
+        positions = range(part_of_epoch * batch_size, min((part_of_epoch + 1) * batch_size, num_items))
+        return np.asarray([_shuffled(position, num_items, seed=seed, epoch=epoch) for position in positions], np.int64)
+    found: list[int] = []
+    first = 0
+    before, after = num_drawn(parts, step * batch_size), num_drawn(parts, (step + 1) * batch_size)
+    for number, part in enumerate(parts):
+        for drawn in range(before[number], after[number]):
+            epoch, position = divmod(drawn, part.num_items)
+            found.append(first + _shuffled(position, part.num_items, seed=seed, epoch=epoch, part=number))
+        first += part.num_items
+    return np.asarray(found, np.int64)
+
+
+def _shuffled(position: int, num_items: int, *, seed: int, epoch: int, part: int = 0) -> int:
     from grain.experimental import index_shuffle
 
-    epoch, part = divmod(step, math.ceil(num_items / batch_size))
-    positions = range(part * batch_size, min((part + 1) * batch_size, num_items))
     # index_shuffle is a keyed bijection (a cipher), so no array of N is ever made; its key has 32 bits, and 40503 is odd: distinct epochs, distinct keys
-    key = (seed * 2654435761 + epoch * 40503 + 1) % 2**32
-    return np.asarray([index_shuffle(position, max_index=num_items - 1, seed=key, rounds=4) for position in positions], np.int64)
+    key = (seed * 2654435761 + epoch * 40503 + part * 2246822519 + 1) % 2**32
+    return int(index_shuffle(position, max_index=num_items - 1, seed=key, rounds=4))
+
+
+def make_parts(num_items: Mapping[str, int], *, weights: Mapping[str, float], temperature: float) -> tuple[Part, ...]:
+    """The parts of a plan, none where there is but one.
+
+    weights: as given for each; empty for num_items ** (1 / temperature), as T5 mixes its tasks (Raffel et al. 2020, arXiv 1910.10683, section 3.5.2).
+    """
+    if len(num_items) < 2:
+        return ()
+    empty = [name for name, number in num_items.items() if not number]
+    if empty:
+        raise UserError(f"{empty[0]} has no examples to train on; give it some, or leave it out")
+    if weights:
+        exact = [Fraction(repr(weights[name])) for name in num_items]  # as they are written: 0.1 is a tenth
+    elif temperature == 1.0:
+        exact = [Fraction(number) for number in num_items.values()]
+    else:
+        exact = [Fraction(round(SHARE_UNIT * number ** (1.0 / temperature))) for number in num_items.values()]
+    whole = math.lcm(*(one.denominator for one in exact))
+    return tuple(Part(name, number, int(one * whole)) for (name, number), one in zip(num_items.items(), exact, strict=True))
 
 
 def pack(items: Sequence[Sequence[int]], lengths: np.ndarray, *, row_length: int, num_slots: int, max_rows: int) -> list[list[list[int]]]:
@@ -163,6 +229,7 @@ def make_plan(
     num_slots: int | None = None,
     max_rows: int | None = None,
     accumulates: bool = True,
+    parts: Sequence[Part] = (),
 ) -> Plan:
     """Chooses T, S and the row counts from the lengths.
 
@@ -176,7 +243,7 @@ def make_plan(
     slots = num_slots or longest * 4
 
     def features_of(step: int) -> list[range]:
-        return [range(item_starts[i], item_starts[i + 1]) for i in _slice_of_epoch(num_items, batch_size, seed=seed, step=step)]
+        return [range(item_starts[i], item_starts[i + 1]) for i in _draw(num_items, batch_size, parts, seed=seed, step=step)]
 
     steps = [features_of(step) for step in range(max(1, known))]
 
@@ -212,6 +279,7 @@ def make_plan(
         fingerprint=fingerprint,
         padding_fraction=round(max(0.0, 1.0 - tokens / max(1, used)), 4),
         fits=known == num_steps and int(needed.max()) <= largest,
+        parts=tuple(parts),
     )
 
 

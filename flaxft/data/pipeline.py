@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -53,7 +54,7 @@ class Pipeline:
 
     def batch(self, plan: Plan, step: int) -> list[Batch]:
         """The micro-batches of a training step, numpy arrays with the keys of `flaxft.data.base.Batch`."""
-        epoch = step // plan.steps_per_epoch
+        epoch = step if plan.parts else step // plan.steps_per_epoch  # a part comes round at its own pace: what is random is drawn anew each time
         rows = rows_of_step(plan, self.items.lengths, self.items.item_starts, seed=self.seed, step=step)
         return [self._arrays(part, row_length=plan.row_length, num_slots=plan.num_slots, epoch=epoch) for part in rows]
 
@@ -82,7 +83,8 @@ class Pipeline:
     def _arrays(self, rows: Rows, *, row_length: int, num_slots: int, epoch: int | None) -> Batch:
         shape = (round_up(rows.num_rows, self.num_devices), row_length, num_slots)
         batch = empty_batch(self.fields, *shape)
-        first_slot: dict[int, int] = {}  # item -> where its first feature lies: a number for the group that is below R * S
+        first_slot: dict[tuple[int, int], int] = {}  # item -> where its first feature lies: a number for the group that is below R * S
+        times: Counter[int] = Counter()  # a small part of a mixture may give the same item twice: two groups
         for r, features in enumerate(rows.features):
             start = 0
             for s, number in enumerate(features):
@@ -90,8 +92,9 @@ class Pipeline:
                 if epoch is not None and self.augment is not None:
                     feature = self.augment(feature, _generator(self.seed, epoch, number))
                 start = _lay(batch, feature, number, self.fields, r=r, s=s, start=start)
+                times[number] += 1
                 if feature.group >= 0:
-                    batch["example_group"][r, s] = first_slot.setdefault(int(self.items.item_of[number]), r * num_slots + s)
+                    batch["example_group"][r, s] = first_slot.setdefault((int(self.items.item_of[number]), times[number]), r * num_slots + s)
         return batch
 
 

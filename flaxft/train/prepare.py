@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 
 from flaxft import config as configs
 from flaxft.config import Config
-from flaxft.data.base import Source
+from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items
-from flaxft.data.packing import Plan, make_plan
+from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import DiskError, UserError, nearest
 from flaxft.models.base import Checkpoint, flatten
@@ -111,10 +112,21 @@ def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh:
         num_slots=cfg.data.num_slots,
         max_rows=cfg.data.max_rows,
         accumulates=inputs.task.decomposes,
+        parts=_parts(inputs.records["train"], items),
     )
     if jax.process_index() == 0:
         plan.save(file)
     return plan
+
+
+def _parts(source: Source, items: Items) -> tuple[Part, ...]:
+    """Of a chain of sources, each is a part of the plan."""
+    if not isinstance(source, Chain):
+        return ()
+    records = items.records[items.item_starts[:-1]]  # the record of each item
+    bounds = np.searchsorted(records, [*source.starts.values(), len(source)]).tolist()
+    sizes = {name: stop - start for name, (start, stop) in zip(source.sources, itertools.pairwise(bounds), strict=True)}
+    return make_parts(sizes, weights=source.weights, temperature=source.temperature)
 
 
 def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: jax.sharding.Mesh, fresh: tuple[str, ...]) -> list[str]:
@@ -131,6 +143,11 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
         f"plan: rows of {plan.row_length} tokens with up to {plan.num_slots} examples, {' or '.join(map(str, plan.row_counts))} rows a step",
         f"padding: {plan.padding_fraction:.1%} expected; {padding_to_longest(cfg, items):.1%} with batches padded to their longest",
     ]
+    total = sum(part.weight for part in plan.parts)
+    for part in plan.parts:
+        share = part.weight / total * plan.batch_size
+        pace = f"{share:.3g} of {plan.batch_size} a step, once round in {part.num_items / share:,.0f} steps"
+        lines.insert(-2, f"{part.name}: {part.num_items:,} examples, {pace}")
     if inputs.task.labels:
         shown = ", ".join(inputs.task.labels[:12])
         lines.insert(2, f"{len(inputs.task.labels)} labels: {shown}{' ...' if len(inputs.task.labels) > 12 else ''}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flaxft.data import items as items_module
 from flaxft.data.base import Features, Field
 from flaxft.data.items import Items, build_items, default_cache
-from flaxft.data.packing import Plan, rows_of_step
+from flaxft.data.packing import Plan, make_parts, rows_of_step
 from flaxft.data.pipeline import Pipeline, empty_batch
 from flaxft.errors import UserError
 
@@ -206,6 +206,52 @@ def test_fingerprint(tmp_path):
     assert len(set(prints.values())) == len(prints), prints
 
 
+KINDS = ("labels", "vector", "span", "spans")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(kinds=st.lists(st.sets(st.sampled_from(KINDS)), min_size=1, max_size=12), chunk=st.integers(1, 5))
+def test_features_of_different_tasks_have_different_arrays(tmp_path_factory, kinds, chunk):
+    """Each comes back with its own and no other, also an empty one, and whichever came first."""
+
+    def make(number, names):
+        one = feature(1 + number % 3, first=number)
+        tokens = {name: np.full((1 + number % 3, *shape), number, np.int32) for name, shape in (("labels", ()), ("vector", (2,))) if name in names}
+        example = {"span": np.array([number, 7], np.int64)} if "span" in names else {}
+        return one._replace(tokens=one.tokens | tokens, example=example, host={"spans": np.full((number % 2, 2), number)} if "spans" in names else {})
+
+    records = [[make(number, names)] for number, names in enumerate(kinds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items_module, "CHUNK", chunk)
+        cache = tmp_path_factory.mktemp("items")
+        build(records, cache)
+        items = build(records, cache, task=Fake(fails_at=0, error=AssertionError("the table is there")))
+    for number, (wanted,) in enumerate(records):
+        found = items.feature(number)
+        for part in ("tokens", "example", "host"):
+            arrays, expected = getattr(found, part), getattr(wanted, part)
+            assert arrays.keys() == expected.keys()
+            for name, array in expected.items():
+                assert (arrays[name].dtype, arrays[name].tolist()) == (array.dtype, array.tolist())
+
+
+def test_fingerprint_of_different_arrays(tmp_path):
+    """Where an array is missing counts, even where it would be empty."""
+    plain, full = feature(2), feature(2, example={"x": np.zeros(0, np.int32)})
+    orders = ([plain, full], [full, plain], [full, full], [plain, plain])
+    assert len({build([list(order)], tmp_path, key=str(i)).fingerprint for i, order in enumerate(orders)}) == 4
+
+
+def test_the_fingerprint_of_one_kind_of_features_is_pinned(tmp_path):
+    """A run that resumes after an upgrade must find its data unchanged. If this fails, raise items.VERSION."""
+    first = feature(3, labels=np.array([1, 2, 3], np.int32), example={"span": np.array([0, 2], np.int32)})
+    records = [[first], [feature(1, labels=np.zeros(1, np.int32), example={"span": np.zeros(2, np.int32)})]]
+    assert build(records, tmp_path).fingerprint == PINNED
+
+
+PINNED = "8f7a691dc41ea9d9d04a119281936f6dd5f4c7ae0a9ffdeb49a523739e5fead7"
+
+
 def test_host_arrays_do_not_change_the_fingerprint(tmp_path):
     one, other = feature(3, host={"spans": np.zeros((3, 2))}), feature(3, host={"spans": np.ones((3, 2))})
     assert build([[one]], tmp_path, key="0").fingerprint == build([[other]], tmp_path, key="1").fingerprint
@@ -292,7 +338,7 @@ def test_layout(table, num_devices):
         "example_start": [[0, 4, 7, 0], [0, 0, 0, 0]],
         "example_weight": [[1, 1, 1, 0], [1, 0, 0, 0]],
         "example_id": [[0, 1, 2, -1], [3, -1, -1, -1]],
-        "example_group": [[-1, -1, 7, -1], [-1, -1, -1, -1]],
+        "example_group": [[-1, -1, 2, -1], [-1, -1, -1, -1]],
         "labels": [[0, 10, 20, 30, 0, 10, 20, 0, 10, i], [0, 10, 20, 30, 40, i, i, i, i, i]],
         "vector": [[[100] * 2] * 4 + [[200] * 2] * 3 + [[300] * 2] * 2 + [[0.5] * 2], [[400] * 2] * 5 + [[0.5] * 2] * 5],
         "span": [[[100, 4], [200, 3], [300, 2], [-1, -1]], [[400, 5]] + [[-1, -1]] * 3],
@@ -369,6 +415,42 @@ def test_steps_of_an_epoch(tmp_path):
                 assert (more["segment_ids"][num:] == 0).all()
             assert sorted(pipeline.record_ids(plan, step)) == sorted(ids[-sum(int(batch["example_weight"].sum()) for batch in batches) :])
         assert sorted(ids) == list(range(23))
+
+
+def test_an_item_twice_in_a_step_is_two_groups(tmp_path):
+    """A small part of a mixture comes round inside of one step; the choices of a question are those of one copy."""
+    items = build([[example(3, first=10, group=0), example(4, first=20, group=0)], [example(2, first=30)], [example(2, first=40)]], tmp_path)
+    parts = make_parts({"questions": 1, "texts": 2}, weights={"questions": 3, "texts": 1}, temperature=1.0)
+    plan = Plan(row_length=16, num_slots=4, row_counts=(4,), batch_size=4, num_items=3, fingerprint="", padding_fraction=0, fits=True, parts=parts)
+    (batch,) = Pipeline(items, FIELDS, seed=1).batch(plan, 0)
+    groups, ids = batch["example_group"].ravel(), batch["example_id"].ravel()
+    assert sorted(ids[ids >= 0].tolist())[:6] == [0, 0, 0, 1, 1, 1]
+    members = {group: sorted(ids[groups == group].tolist()) for group in set(groups[groups >= 0].tolist())}
+    assert list(members.values()) == [[0, 1]] * 3
+    assert all(0 <= group < groups.size for group in members)
+
+
+def test_randomness_of_parts_is_drawn_anew_each_step(tmp_path):
+    """A part may come round more than once in what is an epoch of them all."""
+    seen = {}
+
+    def augment(one, rng):
+        seen.setdefault(int(one.tokens["input_ids"][0]), []).append(int(rng.integers(1 << 60)))
+        return one
+
+    items = build([[example(2, first=i)] for i in range(20)], tmp_path)
+    parts = make_parts({"a": 2, "b": 18}, weights={"a": 1, "b": 1}, temperature=1.0)
+    plan = Plan(row_length=16, num_slots=4, row_counts=(2,), batch_size=4, num_items=20, fingerprint="", padding_fraction=0, fits=True, parts=parts)
+    pipeline = Pipeline(items, FIELDS, seed=1, augment=augment)
+    for step in range(5):
+        pipeline.batch(plan, step)
+    assert [len(seen[i]) for i in range(2)] == [5, 5]
+    assert all(len(set(drawn)) == len(drawn) for drawn in seen.values())
+    before = {number: list(drawn) for number, drawn in seen.items()}
+    seen.clear()
+    for step in range(5):
+        pipeline.batch(plan, step)
+    assert seen == before
 
 
 def test_augment_depends_on_seed_epoch_and_item(tmp_path):
