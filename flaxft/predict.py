@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 
 from flaxft import config as configs
 from flaxft.checkpoint import Checkpointer
@@ -18,11 +19,11 @@ from flaxft.data.base import Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
-from flaxft.errors import UserError
+from flaxft.errors import UserError, nearest
 from flaxft.models import hf
-from flaxft.models.base import Loaded
+from flaxft.models.base import Loaded, Model
 from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
-from flaxft.tasks.base import Task, fits_head
+from flaxft.tasks.base import Several, Task, fits_head
 from flaxft.train.evaluate import Evaluator, Result, eval_shape
 
 
@@ -65,8 +66,24 @@ class Predictor:
         items, shape = self._items(records, use_cache=self.data.cache)
         return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
 
+    def only(self, name: str) -> Predictor:
+        """Of a run of several tasks, the predictor of one: the encoder with that task's head. Raises UserError."""
+        tasks = self.task.tasks if isinstance(self.task, Several) else {}
+        if name not in tasks:
+            raise UserError(f"there is no task {name!r} in this model{nearest(name, tasks)}; known are {list(tasks)}")
+        task, encoder = tasks[name], self._encoder
+        graphdef, _ = nnx.split(nnx.eval_shape(lambda: Model(encoder, task.head(encoder, rngs=nnx.Rngs(0)))), nnx.Param)
+        head = self.params.get("head", {}).get(name)  # a head may have no parameters
+        params = {"encoder": self.params["encoder"]} | ({"head": head} if head else {})
+        calibration = {key.removeprefix(f"{name}/"): value for key, value in self.calibration.items() if key.startswith(f"{name}/")}
+        loaded = Loaded(graphdef=graphdef, params=params, encoder=encoder, fresh=())
+        return Predictor(task, self.tokenizer, loaded, model=self._model, mesh=self._mesh, data=self.data, calibration=calibration)
+
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes weights, config and tokenizer as a directory that PyTorch `transformers` loads as it is, and flaxft as `model.path`. Raises UserError."""
+        if isinstance(self.task, Several):
+            first = next(iter(self.task.tasks))
+            raise UserError(f"transformers has no model of several tasks; save them one by one: predictor.only({first!r}).save_pretrained(...)")
         config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
         task = self.task
         hf.write(Path(directory), self.params, self._encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type)

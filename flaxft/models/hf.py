@@ -70,9 +70,12 @@ class Pretrained:
         wanted = flatten(nnx.to_pure_dict(state))
         stored = by_path(self._stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
         pretrained = {key.path for key in checkpoint.encoder.keys if key.prefixed} & set(stored)
-        fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/") and path not in pretrained)
-        _compare({path: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
-        flat = {path: leaf if path in fresh else read_array(stored[path], where=checkpoint.directory) for path, leaf in wanted.items()}
+        # where several tasks have a head each, head/NAME/pooler reads what head/pooler would
+        outer = {path: re.sub(r"^head/\w+/", "head/", path) for path in wanted}
+        origin = {path: outer[path] if path not in stored and outer[path] in pretrained else path for path in wanted}
+        fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/") and origin[path] not in pretrained)
+        _compare({origin[path]: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
+        flat = {path: leaf if path in fresh else read_array(stored[origin[path]], where=checkpoint.directory) for path, leaf in wanted.items()}
         return Loaded(graphdef=graphdef, params=unflatten(flat), encoder=checkpoint.encoder, fresh=fresh)
 
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
