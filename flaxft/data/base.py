@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import hashlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -61,49 +59,6 @@ class Records:
 
     def where(self, index: int) -> str:
         return self.name + self.where_format.format(self.places[index])
-
-
-@dataclasses.dataclass(eq=False)
-class Chain:
-    """A `Source` of several, one behind the other, which a training step mixes (`flaxft.data.packing.Part`).
-
-    A record is `{"task": name, "record": the record of that source}`.
-    """
-
-    sources: Mapping[str, Source]
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)  # shares of a step, on any scale; empty goes by the sources' examples
-    temperature: float = 1.0  # of shares that go by examples: examples ** (1 / temperature)
-    name: str = dataclasses.field(init=False)
-    fingerprint: str = dataclasses.field(init=False)
-    starts: dict[str, int] = dataclasses.field(init=False)  # the number of each source's first record
-
-    def __post_init__(self) -> None:
-        self.name = " + ".join(source.name for source in self.sources.values())
-        content = repr([(name, source.fingerprint) for name, source in self.sources.items()])
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        *starts, self._size = itertools.accumulate((len(source) for source in self.sources.values()), initial=0)
-        self.starts = dict(zip(self.sources, starts, strict=True))
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> Record:
-        name, number = self._place(index)
-        return {"task": name, "record": self.sources[name][number]}
-
-    def __iter__(self) -> Iterator[Record]:
-        return ({"task": name, "record": record} for name, source in self.sources.items() for record in source)
-
-    def where(self, index: int) -> str:
-        name, number = self._place(index)
-        return self.sources[name].where(number)
-
-    def _place(self, index: int) -> tuple[str, int]:
-        for name, source in self.sources.items():
-            if index < len(source):
-                return name, index
-            index -= len(source)
-        raise IndexError(index)
 
 
 @dataclasses.dataclass(eq=False)

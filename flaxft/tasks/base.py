@@ -95,13 +95,6 @@ class Several(Protocol):
     tasks: dict[str, Task]
 
 
-@runtime_checkable
-class Several(Protocol):
-    """What a task has beside `Task` where it is made of several: each has the head of its own name."""
-
-    tasks: dict[str, Task]
-
-
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
     """Whether the head of a fine-tuned checkpoint is one for this resolved task: of its kind, with its labels."""
     learnt = checkpoint.config.get("problem_type")
