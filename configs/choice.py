@@ -9,6 +9,7 @@ as they are. batch_size counts questions, each of which has an example for every
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -19,7 +20,7 @@ from flaxft.tasks.multiple_choice import MultipleChoice
 def get_config():
     return Config(
         task=MultipleChoice(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.1),  # run_swag.py's rate and epochs; its batch of 16 questions too
         data=Data(batch_size=16, max_length=80),
         evals={"validation": Eval()},

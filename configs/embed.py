@@ -10,6 +10,7 @@ label (text, label), or pairs that belong together (anchor, positive, and negati
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.errors import UserError
@@ -23,7 +24,7 @@ def get_config(kind="similarity"):
         raise UserError(f"configs/embed.py:{kind}: allowed are similarity and retrieval")
     cfg = Config(
         task=SentenceEmbedding(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=2e-5, warmup=0.1),
         data=Data(batch_size=16, max_length=128),
         evals={"validation": Eval()},

@@ -8,6 +8,7 @@ CPU cores: 758 s with evaluation, 640 useful tokens/s; test accuracy 0.7016, mac
 near 2.0 and the test loss at 1.95; what more epochs or a higher rate give was not tried. 30 and 5 texts are longer than 64 tokens and were cut.
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -18,7 +19,7 @@ from flaxft.tasks.sequence_classification import SequenceClassification
 def get_config():
     return Config(
         task=SequenceClassification(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.1),
         data=Data(batch_size=32, max_length=64),
         evals={"validation": Eval()},

@@ -4,8 +4,9 @@ r"""Masked language model: pretrain an encoder, or continue one on your own text
     python -m flaxft.main --config=configs/mlm.py:scratch --workdir=runs/scratch --config.model.path=DIR --config.task.train=train.jsonl \
         --config.task.validation=validation.jsonl
 
-The first continues the packaged encoder, or any other (`--config.model.path`), on a text file, one text a line. The second pretrains: DIR holds a config.json,
-a tokenizer and weights to begin with, as `python -m flaxft.encoder.make start` writes them. flaxft/encoder/README.md tells how the packaged encoder was made so.
+The first continues the packaged encoder, or any other (`--config.model.path`), on a text file, one text a line. The second pretrains: DIR holds a
+config.json, a tokenizer and weights to begin with, as `python -m flaxft.encoder.make start` writes them. flaxft/encoder/README.md tells how the
+packaged encoder was made so.
 """
 
 from flaxft import encoder

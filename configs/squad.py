@@ -9,6 +9,7 @@ threshold for them is fitted on the validation split. predictions/validation/pre
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -19,7 +20,7 @@ from flaxft.tasks.question_answering import QuestionAnswering
 def get_config():
     return Config(
         task=QuestionAnswering(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=3e-5, warmup=0.1),
         data=Data(batch_size=12, max_length=384),
         evals={"validation": Eval()},

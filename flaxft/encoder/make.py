@@ -88,7 +88,7 @@ def first_weights(texts: Sequence[Sequence[int]], config: dict[str, Any], *, see
 def co_occurrence_vectors(texts: Sequence[Sequence[int]], vocab_size: int, size: int, *, rng: np.random.Generator) -> np.ndarray:
     """(vocab_size, size): U sqrt(S) of the truncated SVD of positive pointwise mutual information, within `WINDOW` pieces of one text.
 
-    The SVD is a randomised one (Halko, Martinsson and Tropp 2011, arXiv 0909.4061). A piece that never comes has a zero row, and a small random one is put there.
+    The SVD is a randomised one (Halko, Martinsson and Tropp 2011, arXiv 0909.4061). A piece that never comes gets a small random row.
     """
     counts = np.zeros(vocab_size**2, np.float32)
     gap = np.full(WINDOW, -1)  # so that no pair spans two texts

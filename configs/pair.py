@@ -1,0 +1,26 @@
+r"""Classification of a pair of texts: entailment, paraphrase, whether an answer fits a question.
+
+    python -m flaxft.main --config=configs/pair.py --workdir=runs/pair --config.task.train=train.jsonl --config.task.validation=validation.jsonl \
+        --config.task.text_columns=premise,hypothesis --config.task.label_column=label
+
+The recipe is that of the old Flax GLUE script (rate 2e-5, batch 32, 3 epochs; 5 for the smallest sets); the packaged encoder wants a higher rate, such as 3e-4.
+Not run here on GLUE, whose data was not at hand; benchmarks/README.md has a run on pairs made from STS-B (similar or not).
+"""
+
+from flaxft import encoder
+from flaxft.config import Config, Eval
+from flaxft.data.pipeline import Data
+from flaxft.models.hf import Pretrained
+from flaxft.optim import Optim
+from flaxft.tasks.sequence_classification import SequenceClassification
+
+
+def get_config():
+    return Config(
+        task=SequenceClassification(train="", validation="", test=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
+        optim=Optim(learning_rate=2e-5, warmup=0.1),
+        data=Data(batch_size=32, max_length=128),
+        evals={"validation": Eval()},
+        num_epochs=3,
+    )
