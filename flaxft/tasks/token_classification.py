@@ -176,16 +176,17 @@ class TokenClassification:
         return result
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
-        gold, predicted, lengths, labels = self._flat(decoded, records)
-        if self.scheme == schemes.PLAIN:
-            from sklearn.metrics import classification_report
+        """Entities as seqeval prints them, then the tags of single words as scikit-learn does."""
+        from sklearn.metrics import classification_report
 
-            used = np.union1d(gold, predicted)
-            names = [labels[i] for i in used]
-            table = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
-        else:
-            table = report(entity_scores(gold, predicted, lengths, labels))
-        return table + interval_line(self.main_metric, self._interval(gold, predicted, lengths, labels))
+        gold, predicted, lengths, labels = self._flat(decoded, records)
+        used = np.union1d(gold, predicted)
+        names = [labels[i] for i in used]
+        words = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
+        uncertainty = interval_line(self.main_metric, self._interval(gold, predicted, lengths, labels))
+        if self.scheme == schemes.PLAIN:
+            return words + uncertainty
+        return f"{report(entity_scores(gold, predicted, lengths, labels))}{uncertainty}\nTags of words:\n\n{words}"
 
     def _interval(self, gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
         """The 95 % interval over sentences of the main metric, where it is one of these."""

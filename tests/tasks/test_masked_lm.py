@@ -14,7 +14,6 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 import flaxft
 from flaxft.data.base import IGNORE
@@ -170,7 +169,7 @@ def test_logits_loss_and_gradients_equal_pytorch(checkpoint, directory, task, to
     import torch
     from transformers import BertConfig, BertForMaskedLM
 
-    task, items, loaded, batch = small(checkpoint, task, [TEXTS[0]], tokenizer, tmp_path, num_rows=1, row_length=int(8), num_slots=1)
+    task, items, loaded, batch = small(checkpoint, task, [TEXTS[0]], tokenizer, tmp_path, num_rows=1, row_length=8, num_slots=1)
     length = int(items.lengths[0])
     config = BertConfig(**{key: value for key, value in tiny.ENCODER.items() if key not in ("model_type", "architectures")}, attn_implementation="eager")
     model = BertForMaskedLM(config).eval()

@@ -349,7 +349,10 @@ def test_labels_of_another_scheme(tokenizer, checkpoint, scheme):
     scores = task.score([decoded], [one], {})
     assert scores["accuracy"] == scores["entity_f1"] == scores["strict_entity_f1"] == 1.0
     assert scores["num_entities"] == 3
-    assert [line.split()[0] for line in task.report([decoded], [one]).split("\n") if line][1:] == ["LOC", "PER", "micro", "macro", "weighted"]
+    lines = [line.split() for line in task.report([decoded], [one]).split("\n") if line]
+    assert [line[0] for line in lines][1:6] == ["LOC", "PER", "micro", "macro", "weighted"]
+    assert lines[6] == "95 % interval of entity_f1: 1.0000 to 1.0000 (bootstrap over records)".split()
+    assert {line[0] for line in lines[9:]} >= {"O", "accuracy"}  # the tags of single words
 
 
 def test_malformed_tags_are_counted(tokenizer, checkpoint, tmp_path, caplog):
@@ -389,9 +392,11 @@ def test_plain_tags(tokenizer, checkpoint, tmp_path):
             {"tag": "NNP", "text": "paris", "start": 3, "end": 8, "score": 0.5},
         ],
     }
-    assert task.score(decoded, source, {}) == {"accuracy": 1.0}
+    assert task.score(decoded, source, {}) == {"accuracy": 1.0, "accuracy/low": 1.0, "accuracy/high": 1.0}
     decoded[0]["tags"][1] = "IN"
-    assert task.score(decoded, source, {}) == {"accuracy": 0.8}
+    scores = task.score(decoded, source, {})
+    assert scores["accuracy"] == 0.8
+    assert scores["accuracy/low"] <= 0.8 <= scores["accuracy/high"]
     lines = task.report(decoded, source).split("\n")
     assert [line.split()[0] for line in lines if line.strip()][1:5] == [".", "IN", "NNP", "VBZ"]
     assert TokenClassification(train=file, main_metric="-loss").resolve(tokenizer, checkpoint).main_metric == "-loss"
@@ -648,7 +653,8 @@ def test_score_is_seqevals(data, lengths):
                 found = [scores[f"{kind}/{name}"] for name in ("precision", "recall", "f1", "support")]
                 assert found == pytest.approx([rows[kind][name] for name in ("precision", "recall", "f1-score", "support")])
         assert scores["num_entities"] == rows["micro avg"]["support"]
-        assert task.report([{"tags": t} for t in predicted], records).split() == classification_report(gold, predicted, digits=4, zero_division=0).split()
+        table = task.report([{"tags": t} for t in predicted], records).partition("95 %")[0]
+        assert table.split() == classification_report(gold, predicted, digits=4, zero_division=0).split()
     assert all(np.isfinite(value) for value in scores.values())
 
 
