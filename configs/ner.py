@@ -2,10 +2,10 @@
 
     python -m flaxft.main --config=configs/ner.py
 
-As it stands it trains the package's small untrained encoder on the package's small corpus, to show that the machinery works.
+As it stands it fine-tunes the package's small pretrained encoder on the package's small corpus, to show that the machinery works.
 """
 
-from flaxft import demo
+from flaxft import demo, encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -16,9 +16,9 @@ from flaxft.tasks.token_classification import TokenClassification
 def get_config():
     return Config(
         task=TokenClassification(train=str(demo.TRAIN), validation=str(demo.VALIDATION), test=str(demo.TEST)),
-        model=Pretrained(path=str(demo.ENCODER)),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=1e-3, warmup=0.1),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},
-        num_epochs=10,
+        num_epochs=4,
     )

@@ -1,4 +1,4 @@
-"""A small labelled corpus and an untrained BERT encoder, so that `configs/ner.py` runs with no network. `flaxft/demo/make.py` writes both."""
+"""A small labelled corpus, so that `configs/ner.py` runs with no network. `flaxft/demo/make.py` writes it."""
 
 from __future__ import annotations
 
@@ -9,4 +9,3 @@ _HERE = pathlib.Path(__file__).parent
 TRAIN = _HERE / "train.conll"
 VALIDATION = _HERE / "validation.conll"
 TEST = _HERE / "test.conll"
-ENCODER = _HERE / "encoder"

@@ -3,11 +3,13 @@
     python -m flaxft.encoder.make start --out=DIR FILE.jsonl ...     config.json, tokenizer and first weights from the "text" of those files
     python -m flaxft.encoder.make pack --out=DIR MODEL               a saved model (float32) with its weights in bfloat16
 
-The first weights are random but for two tables. From all-random ones the loss stayed at 5.95 (a little below that of word frequencies) for 2,800 steps of
-3,400 tokens: attention finds nothing to look at while no word means anything and each position must be learnt by itself.
+The first weights are random but for these. From all-random ones the loss stayed at 5.95 (a little below that of word frequencies) for 2,800 steps of 3,400
+tokens: attention finds nothing to look at while no word means anything and each position must be learnt by itself.
 
 * Word embeddings: the leading singular vectors of the words' co-occurrences as positive pointwise mutual information (Levy and Goldberg 2014).
-* Position embeddings: sinusoids (Vaswani et al. 2017, arXiv 1706.03762), in which "the word before" is the same rotation everywhere.
+* Position embeddings: sinusoids (Vaswani et al. 2017, arXiv 1706.03762) in dims of their own, in which "the word before" is the same rotation everywhere.
+* Queries and keys of the first two layers: each head looks at one offset, the word before, the word after, and so on. Trained encoders have such heads (Clark
+  et al. 2019, arXiv 1906.04341), and attention that begins like a trained one is known to help small models (Trockman and Kolter 2023, arXiv 2305.09828).
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 VOCAB_SIZE = 8000
 WINDOW = 5  # pieces to each side that count as a word's company
+OFFSETS = ((-1, 1, -2, 2, -3, 3), (-1, 1, -2, 2, -4, 4))  # where the heads of the first layers look, relative to themselves
+POSITION_SHARE = 1.6  # amplitude of the sinusoids over the words' root mean square
+PEAK = 10.0  # attention's score at a head's offset, before the softmax; elsewhere it is near 0
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # 3.5 million parameters, under 7 MB in bfloat16. Four narrow layers rather than two wide ones: what a token means is found in its context.
 CONFIG: dict[str, Any] = {
@@ -68,18 +73,31 @@ def first_weights(texts: Sequence[Sequence[int]], config: dict[str, Any], *, see
     """Tensors of a BertModel under their Hugging Face names, float32. texts: piece numbers of each."""
     rng = np.random.default_rng(seed)
     size, inner, scale = config["hidden_size"], config["intermediate_size"], config["initializer_range"]
+    head_size = size // config["num_attention_heads"]  # as many dims hold the position: those of one head
+    frequencies = np.pi * ((np.arange(head_size // 2) + 0.5) * (np.sqrt(5) - 1) / 2 % 1)  # spread evenly without a common period
+    words = np.zeros((config["vocab_size"], size))
+    words[:, head_size:] = _to_scale(co_occurrence_vectors(texts, config["vocab_size"], size - head_size, rng=rng), scale)
+    positions = np.zeros((config["max_position_embeddings"], size))
+    positions[:, :head_size] = POSITION_SHARE * scale * sinusoids(config["max_position_embeddings"], frequencies)
     squares = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
     products = dict.fromkeys(squares, (size, size)) | {"intermediate.dense": (inner, size), "output.dense": (size, inner)}
     tensors = {
-        "embeddings.word_embeddings.weight": _to_scale(co_occurrence_vectors(texts, config["vocab_size"], size, rng=rng), scale),
-        "embeddings.position_embeddings.weight": _to_scale(sinusoids(config["max_position_embeddings"], size), scale),
-        "embeddings.token_type_embeddings.weight": rng.normal(0.0, scale, (config["type_vocab_size"], size)),
+        "embeddings.word_embeddings.weight": words,
+        "embeddings.position_embeddings.weight": positions,
+        "embeddings.token_type_embeddings.weight": rng.normal(0.0, 0.1 * scale, (config["type_vocab_size"], size)),
     }
     norms = ["embeddings.LayerNorm"]
     for layer in (f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])):
         for place, shape in products.items():
             tensors |= {f"{layer}.{place}.weight": rng.normal(0.0, scale, shape), f"{layer}.{place}.bias": np.zeros(shape[0])}
         norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for layer, offsets in enumerate(OFFSETS[: config["num_hidden_layers"]]):
+        for name, rotations in (("query", np.zeros(len(offsets))), ("key", -np.asarray(offsets, float))):
+            kernel = rng.normal(0.0, 0.1 * scale, (size, size))
+            strength = np.sqrt(PEAK / np.sqrt(head_size)) / POSITION_SHARE
+            for head, rotation in enumerate(rotations):
+                kernel[head * head_size : (head + 1) * head_size, :head_size] += strength * rotate(frequencies, rotation)
+            tensors[f"encoder.layer.{layer}.attention.self.{name}.weight"] = kernel
     for norm in norms:
         tensors |= {f"{norm}.weight": np.ones(size), f"{norm}.bias": np.zeros(size)}
     return {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
@@ -115,10 +133,16 @@ def co_occurrence_vectors(texts: Sequence[Sequence[int]], vocab_size: int, size:
     return vectors @ np.linalg.qr(rng.normal(size=(size, size)))[0]
 
 
-def sinusoids(num_positions: int, size: int) -> np.ndarray:
-    """(num_positions, size): sines and cosines of the position at wavelengths from 2 pi to 10,000 * 2 pi."""
-    angles = np.arange(num_positions)[:, None] / 10000.0 ** (np.arange(0, size, 2) / size)
+def sinusoids(num_positions: int, frequencies: np.ndarray) -> np.ndarray:
+    """(num_positions, 2 F): the sines, then the cosines, of the position times each of the F frequencies."""
+    angles = np.arange(num_positions)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def rotate(frequencies: np.ndarray, by: float) -> np.ndarray:
+    """(2 F, 2 F): the matrix that turns the sinusoids of position p into those of p + by."""
+    sin, cos = np.diag(np.sin(frequencies * by)), np.diag(np.cos(frequencies * by))
+    return np.block([[cos, sin], [-sin, cos]])
 
 
 def _to_scale(rows: np.ndarray, scale: float) -> np.ndarray:

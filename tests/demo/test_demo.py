@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import collections
 import itertools
-import json
 import pathlib
 
 import pytest
-from safetensors.numpy import load_file
 from seqeval.metrics import f1_score
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import WordPiece
-from tokenizers.processors import BertProcessing
 
 from flaxft import demo
 from flaxft.demo.make import make
@@ -37,10 +32,9 @@ def text(sentence) -> str:
 def test_make_writes_the_shipped_files(tmp_path):
     make(tmp_path)
     written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
-    assert {str(path) for path in written} >= {"train.conll", "validation.conll", "test.conll", "encoder/model.safetensors"}
+    assert {str(path) for path in written} == {"train.conll", "validation.conll", "test.conll"}
     for path in written:
         assert (tmp_path / path).read_bytes() == (demo.TRAIN.parent / path).read_bytes(), f"{path} is stale: run python -m flaxft.demo.make"
-    assert sum(path.stat().st_size for path in demo.ENCODER.iterdir()) < 1.5e6
 
 
 def test_counts_and_lengths(corpus):
@@ -93,41 +87,3 @@ def test_a_look_up_of_words_is_not_enough(corpus):
     gold = [[tag for _, tag in sentence] for sentence in corpus["test"]]
     guess = [[best[token] for token, _ in sentence] for sentence in corpus["test"]]
     assert 0.3 < f1_score(gold, guess) < 0.7  # 0.49: one name stands for several types, and now begins an entity and now ends one
-
-
-def test_both_tokenizers_give_the_same_ids(corpus):
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(demo.ENCODER)
-    ours = Tokenizer.from_file(str(demo.ENCODER / "tokenizer.json"))
-    vocabulary = {token: index for index, token in enumerate((demo.ENCODER / "vocab.txt").read_text("utf-8").splitlines())}
-    built = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # what tokenizer.json says, said through the library
-    built.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    built.normalizer, built.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    built.decoder = decoders.WordPiece()
-    built.post_processor = BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
-
-    assert len(theirs) == ours.get_vocab_size() == len(vocabulary)
-    assert theirs.get_vocab() == ours.get_vocab() == vocabulary
-    assert (theirs.pad_token_id, theirs.model_max_length) == (0, 256)
-    sentences = [text(sentence) for sentence in corpus["test"][:50]] + ["Unseen Zyzzyva-words, at #4: (don't) [go]~ {3%} Über!"]
-    for sentence in sentences:
-        ids = ours.encode(sentence).ids
-        assert ids == theirs(sentence)["input_ids"] == built.encode(sentence).ids
-        assert vocabulary["[UNK]"] not in ids
-        assert ours.decode(ids) == built.decode(ids)
-    pair = ours.encode(sentences[0], sentences[1])
-    assert pair.ids == theirs(sentences[0], sentences[1])["input_ids"] == built.encode(sentences[0], sentences[1]).ids
-    assert pair.type_ids == theirs(sentences[0], sentences[1])["token_type_ids"] == built.encode(sentences[0], sentences[1]).type_ids
-
-
-def test_weights_are_a_bert():
-    config = json.loads((demo.ENCODER / "config.json").read_text("utf-8"))
-    weights = load_file(demo.ENCODER / "model.safetensors")
-    assert len(weights) == 5 + 2 * 16 + 2  # embeddings, two layers, pooler
-    assert weights["embeddings.word_embeddings.weight"].shape == (config["vocab_size"], 96)
-    assert weights["encoder.layer.1.intermediate.dense.weight"].shape == (384, 96)
-    kernel = weights["encoder.layer.0.attention.self.query.weight"].astype("float32")
-    assert kernel.shape == (96, 96)
-    assert abs(kernel.std() - 0.02) < 0.001
-    assert abs(kernel.mean()) < 0.001
