@@ -91,13 +91,13 @@ def first_weights(texts: Sequence[Sequence[int]], config: dict[str, Any], *, see
         for place, shape in products.items():
             tensors |= {f"{layer}.{place}.weight": rng.normal(0.0, scale, shape), f"{layer}.{place}.bias": np.zeros(shape[0])}
         norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for layer, offsets in enumerate(OFFSETS[: config["num_hidden_layers"]]):
+    for number, offsets in enumerate(OFFSETS[: config["num_hidden_layers"]]):
         for name, rotations in (("query", np.zeros(len(offsets))), ("key", -np.asarray(offsets, float))):
             kernel = rng.normal(0.0, 0.1 * scale, (size, size))
             strength = np.sqrt(PEAK / np.sqrt(head_size)) / POSITION_SHARE
             for head, rotation in enumerate(rotations):
                 kernel[head * head_size : (head + 1) * head_size, :head_size] += strength * rotate(frequencies, rotation)
-            tensors[f"encoder.layer.{layer}.attention.self.{name}.weight"] = kernel
+            tensors[f"encoder.layer.{number}.attention.self.{name}.weight"] = kernel
     for norm in norms:
         tensors |= {f"{norm}.weight": np.ones(size), f"{norm}.bias": np.zeros(size)}
     return {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
