@@ -1,0 +1,307 @@
+"""Multi-label classification: any number of labels for one text, or for a pair of texts, none included. Emotions, topics, toxicity."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.labels import has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.data.source import open_source
+from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
+from flaxft.errors import UserError, nearest
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
+from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
+from flaxft.models.base import Checkpoint, Encoder
+from flaxft.ops.losses import binary_cross_entropy
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+
+LABELS = ("labels", "label", "categories", "emotions", "tags")
+METRICS = ("macro_f1", "micro_f1", "samples_f1", "exact_match", "-hamming_loss", "micro_average_precision", "macro_average_precision", "-loss")
+OF_A_LABEL = ("precision", "recall", "f1")
+DETAIL = re.compile("^(micro|macro|samples)_(precision|recall)$")
+BALANCED = "balanced"
+THRESHOLD = 0.5  # of the score from which on a label is given, where none was tuned
+DIGITS = 6  # of the scores that a user reads; thresholds are compared with these
+
+
+@dataclasses.dataclass
+class MultiLabelClassification:
+    """Records are a text, or two, with a set of labels: a list from JSONL, Parquet or the hub; in CSV and TSV a cell of names, or a 0-1 column per label.
+
+    An empty list or cell is no label, and a label that a record names twice counts once. A text none of whose labels reaches its threshold gets none.
+    """
+
+    kind: ClassVar[str] = "sequence"
+    problem_type: ClassVar[str | None] = "multi_label_classification"
+    decomposes: ClassVar[bool] = True
+
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
+    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
+    label_column: str = ""  # of lists or joined names; empty looks for labels, label, categories, emotions, tags
+    label_separator: str = ","  # between the names in a text; spaces around a name do not count
+    label_columns: tuple[str, ...] = ()  # or one column per label, named after it, which holds 0 or 1
+    labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
+    positive_weights: str | tuple[float, ...] | None = None  # what a label that is there counts, per label; "balanced": records without it / with it
+    focal_gamma: float = 0.0  # above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)
+    threshold: float | None = None  # score from which on a label is given; None: the one with the best F1 on validation, for each label, 0.5 without such
+    main_metric: str = "macro_f1"  # as GoEmotions' paper reports (arXiv 2005.00547); or micro_f1, samples_f1, exact_match, LABEL/f1, -loss and the like
+
+    def splits(self) -> dict[str, str]:
+        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+
+    def records(self, split: str, *, max_examples: int | None = None) -> Source:
+        """The records of a split. Raises UserError; one without text or labels is found here, not hours later at the first evaluation."""
+        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        for i, record in enumerate(source):
+            try:
+                self._texts(record)
+                self._gold(record)
+            except UserError as error:
+                raise UserError(f"{source.where(i)}: {error}") from None
+        return source
+
+    def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> MultiLabelClassification:
+        """Fills in columns, labels and weights. Raises UserError."""
+        self._check()
+        # The same class serves regression and one label of several, whose outputs are no labels of ours.
+        is_ours = checkpoint.kind == self.kind and checkpoint.config.get("problem_type") in (None, self.problem_type)
+        model_labels = checkpoint.labels if is_ours else None
+        if "train" not in self.splits():
+            return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None, num_records=0)
+        source = self.records("train", max_examples=max_examples)
+        columns = text_columns(source[0], self.text_columns, allow_raw=False)
+        task = dataclasses.replace(self, text_columns=columns, label_column="" if self.label_columns else label_column(source[0], self.label_column, LABELS))
+        if len(columns) == 2:
+            check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
+        sets = Counter(task._gold(record) for record in source)
+        if len(sets) < 2:
+            raise UserError(f"{source.name}: every record has the labels {sorted(next(iter(sets)))}; expected records that differ in their labels")
+        counts: Counter[str] = Counter()
+        for names, num in sets.items():
+            counts.update(dict.fromkeys(names, num))
+        found = self.label_columns or in_order(counts)
+        if not self.labels and model_labels and not set(found) <= set(model_labels):
+            logging.getLogger("flaxft").warning(
+                "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
+            )
+            model_labels = None
+        return task._with(tuple(map(str, self.labels or model_labels or found)), counts=counts, num_records=len(source))
+
+    def spec(self) -> dict[str, Field]:
+        return {"labels": Field("S", (len(self.labels),), "int32", IGNORE)}
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
+        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
+        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
+        labels = self._is_label(record).astype(np.int32) if self._has_label(record) else np.full(len(self.labels), IGNORE, np.int32)
+        return [Features(tokens, {"labels": labels}, num_cut=num_cut)]
+
+    def augment(self, features: Features, rng: np.random.Generator) -> Features:
+        return features
+
+    def head(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
+        return encoder.head(self.kind, len(self.labels), rngs=rngs)
+
+    def loss(self, outputs: Float[Array, "R S L"], batch: Batch) -> Terms:
+        weights = jnp.asarray(self.positive_weights or [1.0] * len(self.labels), jnp.float32)
+        found = binary_cross_entropy(outputs, batch["labels"], ignore=IGNORE, positive_weights=weights, focal_gamma=self.focal_gamma)
+        return {"sequence": found}
+
+    def predict(self, outputs: Float[Array, "R S L"], batch: Batch) -> Predictions:
+        return {"S": {"scores": jax.nn.sigmoid(outputs.astype(jnp.float32))}}
+
+    def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+        """`{"text", "labels": [those from the threshold on], "scores": {label: probability}}`; of a pair "text" and "text_pair"."""
+        scores = dict(zip(self.labels, predictions[0]["scores"].tolist(), strict=True))
+        return {**named(self._texts(record)), "labels": self._given(scores, {}), "scores": scores}
+
+    def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
+        """{"threshold/LABEL": the score with the label's best F1}, unless `threshold` says one for all."""
+        if self.threshold is not None:
+            return {}
+        tuned = best_thresholds(self._gold_matrix(records), _rounded(self._scores(decoded)), default=THRESHOLD)
+        return {f"threshold/{label}": float(one) for label, one in zip(self.labels, tuned, strict=True)}
+
+    def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        scores = {label: round(score, DIGITS) for label, score in decoded["scores"].items()}
+        return decoded | {"labels": self._given(scores, calibration), "scores": scores}
+
+    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
+        """F1 over all decisions, labels and examples, exact match, Hamming loss, average precision, and precision, recall, F1 and support of every label.
+
+        Mean precision and recall are details: "micro avg/precision". The main metric has its interval, but for average precision and the loss.
+        """
+        gold, predicted = self._gold_matrix(records), self._predicted_matrix(decoded)
+        found = multilabel_scores(gold, predicted, self.labels, scores=self._scores(decoded))
+        result = {DETAIL.sub(r"\1 avg/\2", name): value for name, value in found.items()}
+        statistic = _statistic(self.main_metric, gold, predicted, self.labels)
+        return result | (interval(self.main_metric.removeprefix("-"), *bootstrap_interval(statistic, len(gold))) if statistic else {})
+
+    def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
+        found = self.score(decoded, records, {})
+        width = max(len("average precision"), *map(len, self.labels))
+        lines = ["".join([" " * width, *(f"{name:>11}" for name in ("precision", "recall", "f1-score", "support"))]), ""]
+        rows = [(label, f"{label}/f1", found[f"{label}/support"]) for label in self.labels]
+        num_gold = sum(support for _, _, support in rows)
+        rows += [(f"{average} avg", f"{average}_f1", num_gold) for average in ("micro", "macro", "samples")]
+        for row, f1, support in rows:
+            figures = (found[f"{row}/precision"], found[f"{row}/recall"], found[f1])
+            lines.append("".join([f"{row:>{width}}", *(f"{figure:>11.4f}" for figure in figures), f"{support:>11}"]))
+        lines.insert(2 + len(self.labels), "")
+        lines += ["", f"{'exact match':>{width}}{found['exact_match']:>11.4f}", f"{'average precision':>{width}}{found['micro_average_precision']:>11.4f}"]
+        return "\n".join(lines) + "\n" + interval_line(self.main_metric.removeprefix("-"), found)
+
+    # ---- settings -------------------------------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """What needs no data. Raises UserError."""
+        check_columns(self.text_columns)
+        if not self.label_separator:
+            raise UserError("task.label_separator is empty, expected what stands between two labels, such as ','")
+        if self.label_columns and self.label_column:
+            raise UserError("task.label_column and task.label_columns are both set; give one column with all labels, or one column for each")
+        _check_unique("label_columns", self.label_columns)
+        if isinstance(self.positive_weights, str) and self.positive_weights != BALANCED:
+            raise UserError(f"task.positive_weights is {self.positive_weights!r}; allowed are {BALANCED!r}, none, or in a config file one number per label")
+        if not 0.0 <= self.focal_gamma < float("inf"):
+            raise UserError(f"task.focal_gamma is {self.focal_gamma}, expected 0 for none, or a positive number such as 2")
+        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
+            raise UserError(f"task.threshold is {self.threshold}, expected a number between 0 and 1, or none to tune one for each label")
+
+    def _with(self, labels: tuple[str, ...], *, counts: Mapping[str, int] | None, num_records: int) -> MultiLabelClassification:
+        """A copy with these labels. counts: how many of the train split's `num_records` have each label; None where there is no such split."""
+        _check_unique("labels", labels)
+        allowed = [*METRICS, *(f"{label}/{score}" for label in labels for score in OF_A_LABEL)]
+        if self.main_metric not in allowed:
+            shown = [*METRICS, *(f"{label}/f1" for label in labels[:3])]
+            raise UserError(f"task.main_metric is {self.main_metric!r}{nearest(self.main_metric, allowed)}; allowed are {shown} and the like")
+        weights = self.positive_weights
+        if weights == BALANCED:
+            weights = None if counts is None else _balanced(labels, counts, num_records)  # without a train split nothing is trained
+        elif weights is not None:
+            assert not isinstance(weights, str), "resolve looked"
+            wrong = [one for one in weights if isinstance(one, bool) or not isinstance(one, int | float) or not 0.0 < one < float("inf")]
+            if wrong or len(weights) != len(labels):
+                raise UserError(f"task.positive_weights is {list(weights)}, expected a positive number for each of the {len(labels)} labels, in their order")
+        return dataclasses.replace(self, labels=labels, positive_weights=weights)
+
+    # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _texts(self, record: Record) -> list[str]:
+        return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
+
+    def _has_label(self, record: Record) -> bool:
+        return any(name in record for name in self.label_columns) if self.label_columns else has_label(record, self.label_column, LABELS)
+
+    def _gold(self, record: Record) -> frozenset[str]:
+        """A record's labels by name. A number is a label's place, unless the labels are numbers themselves."""
+        if self.label_columns:
+            missing = [name for name in self.label_columns if name not in record]
+            if missing:
+                raise UserError(f"no column {missing[0]!r}; found are {sorted(record)}; set task.label_columns{nearest(missing[0], record)}")
+            return frozenset(name for name in self.label_columns if _zero_or_one(record[name], name))
+        column = label_column(record, self.label_column, LABELS)
+        return frozenset(label_name(label, self.labels, column=column) for label in self._listed(record[column], column))
+
+    def _listed(self, value: Any, column: str) -> Sequence[Any]:
+        """The labels of a column's value, whatever it is made of."""
+        if isinstance(value, str):
+            value = [name.strip() for name in value.split(self.label_separator)] if value.strip() else []
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            kind = f"column {column!r} is {str(value)[:40]!r} ({type(value).__name__})"
+            raise UserError(f"{kind}, expected a list of labels, or a text of labels with {self.label_separator!r} between; [] is no label")
+        if "" in value:
+            raise UserError(f"column {column!r} is {str(value)[:40]}, in which a label is empty; leave it out")
+        return value
+
+    def _is_label(self, record: Record) -> np.ndarray:
+        """bool (L,): which labels the record has. Raises UserError for one that is not among the task's."""
+        result = np.zeros(len(self.labels), bool)
+        for name in sorted(self._gold(record)):  # of several unknown ones, the same is named each time
+            result[label_id(name, self.labels)] = True
+        return result
+
+    # ---- results --------------------------------------------------------------------------------------------------------------------------------
+
+    def _given(self, scores: Mapping[str, float], calibration: Mapping[str, float]) -> list[str]:
+        """The labels whose score reaches their threshold, in the labels' order; there may be none."""
+        general = THRESHOLD if self.threshold is None else self.threshold
+        tuned = calibration if self.threshold is None else {}  # a threshold that is set holds for a run that had tuned its own too
+        return [label for label, score in scores.items() if score >= tuned.get(f"threshold/{label}", general)]
+
+    def _gold_matrix(self, records: Source) -> np.ndarray:
+        """bool (num_records, L)."""
+        return np.stack([self._is_label(record) for record in records])
+
+    def _predicted_matrix(self, decoded: Sequence[dict[str, Any]]) -> np.ndarray:
+        """bool (num_records, L)."""
+        given = [set(one["labels"]) for one in decoded]
+        return np.asarray([[label in one for label in self.labels] for one in given])
+
+    def _scores(self, decoded: Sequence[dict[str, Any]]) -> np.ndarray:
+        """float64 (num_records, L)."""
+        return np.asarray([[one["scores"][label] for label in self.labels] for one in decoded], np.float64)
+
+
+def _statistic(metric: str, gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> Statistic | None:
+    """The main metric of resampled records; None for average precision and the loss, which are no figures of the two matrices."""
+    counts = gold & predicted, predicted, gold  # bool (n, L) each
+    label, _, name = metric.rpartition("/")
+    if label:
+        at = labels.index(label)
+        correct, given, wanted = (matrix[:, at].astype(int) for matrix in counts)
+        if name == "f1":
+            return weighted_f1(correct, given, wanted)
+        return weighted_ratio(correct, given if name == "precision" else wanted)
+    if metric == "macro_f1":
+        return weighted_macro_f1(*counts)
+    correct, given, wanted = (matrix.sum(1) for matrix in counts)  # (n,) each
+    if metric == "micro_f1":
+        return weighted_f1(correct, given, wanted)
+    if metric == "samples_f1":
+        return weighted_mean(2 * correct / np.maximum(given + wanted, 1))
+    if metric == "exact_match":
+        return weighted_mean((gold == predicted).all(1))
+    if metric == "-hamming_loss":
+        return weighted_mean((gold != predicted).mean(1))
+    return None
+
+
+def _zero_or_one(value: Any, column: str) -> bool:
+    """A CSV cell is a text; JSON and Parquet may hold booleans or 1.0."""
+    for found, allowed in ((False, ("0", 0)), (True, ("1", 1))):
+        if value in allowed:
+            return found
+    raise UserError(f"column {column!r} is {str(value)[:40]!r} ({type(value).__name__}), expected 0 or 1: whether the record has this label")
+
+
+def _balanced(labels: Sequence[str], counts: Mapping[str, int], num_records: int) -> tuple[float, ...]:
+    """Records without the label / records with it, as PyTorch's BCEWithLogitsLoss recommends for pos_weight; 1 where either is none."""
+    pairs = [(num_records - counts.get(label, 0), counts.get(label, 0)) for label in labels]
+    return tuple(without / having if without and having else 1.0 for without, having in pairs)
+
+
+def _check_unique(field: str, names: Sequence[str]) -> None:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UserError(f"task.{field} names {duplicates} more than once; name each label once")
+
+
+def _rounded(scores: np.ndarray) -> np.ndarray:
+    return np.asarray([[round(score, DIGITS) for score in row] for row in scores.tolist()])
