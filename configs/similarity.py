@@ -1,0 +1,27 @@
+r"""Regression: how alike two sentences are, as a number.
+
+    python -m flaxft.main --config=configs/similarity.py --workdir=runs/similarity --config.model.path=google-bert/bert-base-cased \
+        --config.task.train=hub:nyu-mll/glue/stsb --config.task.validation=hub:nyu-mll/glue/stsb
+
+The recipe is that of Hugging Face's run_glue.py for STS-B (pairs with a score from 0 to 5, which the model learns as it is): batches of 32, 3 epochs, a rate
+of 2e-5 without warmup or weight decay, 128 tokens. Any CSV, TSV, JSONL or Parquet file with one text or two and a column of numbers will do.
+
+scores: see benchmarks/README.md
+"""
+
+from flaxft.config import Config, Eval
+from flaxft.data.pipeline import Data
+from flaxft.models.hf import Pretrained
+from flaxft.optim import Optim
+from flaxft.tasks.regression import Regression
+
+
+def get_config():
+    return Config(
+        task=Regression(train="", validation="", test=""),
+        model=Pretrained(path=""),
+        optim=Optim(learning_rate=2e-5, warmup=0.0, weight_decay=0.0),
+        data=Data(batch_size=32, max_length=128),
+        evals={"validation": Eval()},
+        num_epochs=3,
+    )

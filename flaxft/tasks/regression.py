@@ -1,0 +1,163 @@
+"""Regression: one number for one text, or for a pair of texts. Similarity, ratings, readability."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.labels import has_label, label_column
+from flaxft.data.source import open_source
+from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
+from flaxft.errors import UserError, nearest
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
+from flaxft.metrics.regression import regression_scores
+from flaxft.models.base import Checkpoint, Encoder
+from flaxft.ops.losses import squared_error
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+
+LABELS = ("score", "label", "labels", "similarity_score", "rating")
+METRICS = ("spearman", "pearson", "-mse", "-mae", "-loss")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # not all that float() takes: nan, 1_000
+
+
+@dataclasses.dataclass
+class Regression:
+    """Records are a text, or two, with one number: from CSV, TSV, JSONL, Parquet or the hub. The model learns the numbers as they are, on their own scale."""
+
+    kind: ClassVar[str] = "sequence"
+    problem_type: ClassVar[str | None] = "regression"
+    decomposes: ClassVar[bool] = True
+    labels: ClassVar[tuple[str, ...]] = ()
+
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
+    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
+    label_column: str = ""  # empty looks for score, label, labels, similarity_score, rating
+    main_metric: str = "spearman"  # or pearson, -mse, -mae, -loss
+
+    def splits(self) -> dict[str, str]:
+        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+
+    def records(self, split: str, *, max_examples: int | None = None) -> Source:
+        """The records of a split. Raises UserError; one without text or number is found here, not hours later at the first evaluation."""
+        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        for i, record in enumerate(source):
+            try:
+                self._texts(record)
+                self._gold(record)
+            except UserError as error:
+                raise UserError(f"{source.where(i)}: {error}") from None
+        return source
+
+    def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> Regression:
+        """Fills in columns. Raises UserError."""
+        check_columns(self.text_columns)
+        if self.main_metric not in METRICS:
+            raise UserError(f"task.main_metric is {self.main_metric!r}{nearest(self.main_metric, METRICS)}; allowed are {list(METRICS)}")
+        if "train" not in self.splits():
+            return dataclasses.replace(self)
+        source = self.records("train", max_examples=max_examples)
+        columns = text_columns(source[0], self.text_columns, allow_raw=False)
+        task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
+        if len(columns) == 2:
+            check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
+        numbers = {task._gold(record) for record in source}
+        if len(numbers) < 2:
+            raise UserError(f"{source.name}: every record has the number {numbers.pop():g}; expected at least two that differ")
+        return task
+
+    def spec(self) -> dict[str, Field]:
+        """No number says "none" as -100 does for a label, so that a slot without one has weight 0."""
+        return {"labels": Field("S", (), "float32", 0.0), "label_weight": Field("S", (), "float32", 0.0)}
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
+        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
+        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
+        is_there = self._has_label(record)
+        number = self._gold(record) if is_there else 0.0
+        return [Features(tokens, {"labels": np.asarray(number, np.float32), "label_weight": np.asarray(is_there, np.float32)}, num_cut=num_cut)]
+
+    def augment(self, features: Features, rng: np.random.Generator) -> Features:
+        return features
+
+    def head(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
+        return encoder.head(self.kind, 1, rngs=rngs)
+
+    def loss(self, outputs: Float[Array, "R S 1"], batch: Batch) -> Terms:
+        return {"sequence": squared_error(outputs[..., 0], batch["labels"], weights=batch["label_weight"])}
+
+    def predict(self, outputs: Float[Array, "R S 1"], batch: Batch) -> Predictions:
+        return {"S": {"score": outputs[..., 0].astype(jnp.float32)}}
+
+    def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+        """`{"text", "score"}`; of a pair "text" and "text_pair"."""
+        return {**named(self._texts(record)), "score": float(predictions[0]["score"])}
+
+    def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
+        return {}
+
+    def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+        return decoded | {"score": round(decoded["score"], 6)}
+
+    def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Pearson's and Spearman's correlation, mean squared and mean absolute error. The main metric has its interval, but for the loss."""
+        gold, predicted = self._gold_and_predicted(decoded, records)
+        statistic = _statistic(self.main_metric, gold, predicted)
+        found = interval(self.main_metric.removeprefix("-"), *bootstrap_interval(statistic, len(gold))) if statistic else {}
+        return regression_scores(gold, predicted) | found
+
+    def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
+        found = self.score(decoded, records, {})
+        lines = [f"{name:>10}{value:>11.4f}" for name, value in found.items() if "/" not in name]
+        for name, numbers in zip(("gold", "predicted"), self._gold_and_predicted(decoded, records), strict=True):
+            lines.append(f"{name:>10}  from {numbers.min():.4f} to {numbers.max():.4f}, mean {numbers.mean():.4f}, standard deviation {numbers.std():.4f}")
+        return "\n".join(lines) + "\n" + interval_line(self.main_metric.removeprefix("-"), found)
+
+    # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _texts(self, record: Record) -> list[str]:
+        return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
+
+    def _has_label(self, record: Record) -> bool:
+        return has_label(record, self.label_column, LABELS)
+
+    def _gold(self, record: Record) -> float:
+        """A record's number, which a CSV cell holds as text. Raises UserError for what is none, or does not fit into a float32."""
+        column = label_column(record, self.label_column, LABELS)
+        value = record[column]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number and not (isinstance(value, str) and NUMBER.fullmatch(value.strip())):
+            hint = "every record needs a number" if value in ("", None) else "expected a number such as 3.5"
+            raise UserError(f"column {column!r} is {str(value)[:40]!r} ({type(value).__name__}); {hint}")
+        largest = float(np.finfo(np.float32).max)
+        # Python's whole numbers may be beyond any float; a NaN compares as false.
+        if not (-largest <= value <= largest if isinstance(value, int) else abs(float(value)) <= largest):
+            raise UserError(f"column {column!r} is {str(value)[:40]}, expected a finite number up to {largest:.2g}; leave the record out or scale them")
+        return float(value)
+
+    def _gold_and_predicted(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray]:
+        """float64 (num_records,) each."""
+        return np.asarray([self._gold(record) for record in records]), np.asarray([one["score"] for one in decoded])
+
+
+def _statistic(metric: str, gold: np.ndarray, predicted: np.ndarray) -> Statistic | None:
+    """The main metric of resampled records; None for the loss, which the task does not see record by record."""
+    if metric == "spearman":
+        return weighted_spearman(gold, predicted)
+    if metric == "pearson":
+        return weighted_pearson(gold, predicted)
+    if metric == "-mse":
+        return weighted_mean((gold - predicted) ** 2)
+    if metric == "-mae":
+        return weighted_mean(np.abs(gold - predicted))
+    return None
