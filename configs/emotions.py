@@ -11,6 +11,7 @@ tuned on the validation split; `--config.task.threshold=0.3` takes 0.3 for all o
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -21,7 +22,7 @@ from flaxft.tasks.multilabel_classification import MultiLabelClassification
 def get_config():
     return Config(
         task=MultiLabelClassification(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.1),
         data=Data(batch_size=16, max_length=64),
         evals={"validation": Eval()},

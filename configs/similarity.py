@@ -9,6 +9,7 @@ of 2e-5 without warmup or weight decay, 128 tokens. Any CSV, TSV, JSONL or Parqu
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -19,7 +20,7 @@ from flaxft.tasks.regression import Regression
 def get_config():
     return Config(
         task=Regression(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=2e-5, warmup=0.0, weight_decay=0.0),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},
