@@ -4,7 +4,7 @@ r"""Multiple choice: which of several answers to a question is right.
         --config.task.train=train.jsonl --config.task.validation=validation.jsonl --config.task.test=test.jsonl
 
 Records are {"question": ..., "choices": [...], "label": 0}, or as CommonsenseQA or SWAG have them: hub:tau/commonsense_qa and hub:allenai/swag/regular are read
-as they are. batch_size counts questions, each of which has an example for every choice.
+as they are, but for their test splits, which have no labels. batch_size counts questions, each of which has an example for every choice.
 
 scores: see benchmarks/README.md
 """
