@@ -9,6 +9,7 @@ A step of 32 examples holds each task's share of them: examples ** (1 / temperat
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -22,7 +23,7 @@ def get_config():
     tasks = {"ner": TokenClassification(train=""), "intent": SequenceClassification(train=""), "sentiment": SequenceClassification(train="")}
     return Config(
         task=Mixture(tasks=tasks, temperature=2.0),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.1),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},

@@ -10,6 +10,7 @@ written to predictions/<split>/answers.txt.
 scores: see benchmarks/README.md
 """
 
+from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
@@ -20,7 +21,7 @@ from flaxft.tasks.relation_classification import RelationClassification
 def get_config():
     return Config(
         task=RelationClassification(train="", validation="", test=""),
-        model=Pretrained(path=""),
+        model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.1),  # Zhou and Chen 2022: its rate for a base model, warm-up, batch and epochs
         data=Data(batch_size=64, max_length=128),
         evals={"validation": Eval()},

@@ -13,11 +13,11 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flaxft.data.base import Records, Source
+from flaxft.data.base import Record, Records, Source
 from flaxft.errors import UserError, nearest, reason
 
 FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet", "text", "squad")
@@ -81,6 +81,20 @@ def _open_file(path: str, *, format: str | None, comment: str, max_examples: int
     fingerprint.update(repr((format, comment, max_examples)).encode())
     places, records = zip(*placed, strict=True)
     return Records(path, fingerprint.hexdigest(), records, places, where_format=WHERE.get(format, ":{}"))
+
+
+def checked(source: Source, *checks: Callable[[Record], object]) -> Source:
+    """The source, after each check has read every record: a task's mistakes in the data are found at the start, not hours later at the first evaluation.
+
+    A UserError of a check gets the record's place before it.
+    """
+    for i, record in enumerate(source):
+        try:
+            for check in checks:
+                check(record)
+        except UserError as error:
+            raise UserError(f"{source.where(i)}: {error}") from None
+    return source
 
 
 # ---- bytes and text ----

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 from flaxft.data.texts import texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import bootstrap_interval, weighted_ratio
@@ -59,12 +59,7 @@ class MaskedLm:
         path = self.splits()[split]
         plain = Path(path.removesuffix(".gz")).suffix.lower() in PLAIN_TEXT
         source = open_source(path, split=split, format=self.format or ("text" if plain else None), max_examples=max_examples)
-        for i, record in enumerate(source):
-            try:
-                self._text(record)
-            except UserError as error:
-                raise UserError(f"{source.where(i)}: {error}") from None
-        return source
+        return checked(source, self._text)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> MaskedLm:
         """Fills in the vocabulary. Raises UserError."""

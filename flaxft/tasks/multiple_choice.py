@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.labels import has_label, label_column
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_token_types, text_tokens
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import bootstrap_interval, weighted_mean
@@ -63,14 +63,7 @@ class MultipleChoice:
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without question, choices or label is found here."""
         source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        for i, record in enumerate(source):
-            try:
-                self._question(record)
-                self._start(record)
-                self._gold(record)
-            except UserError as error:
-                raise UserError(f"{source.where(i)}: {error}") from None
-        return source
+        return checked(source, self._question, self._start, self._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> MultipleChoice:
         """Fills in the columns. Raises UserError."""

@@ -23,7 +23,7 @@ from flaxft.metrics.confidence import bootstrap_interval, weighted_mean
 from flaxft.metrics.questions import Script, best_threshold, has_answer, per_question, question_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
 
 COLUMNS = ("question", "context")
 METRICS = ("f1", "exact_match", "-loss")
@@ -262,8 +262,7 @@ class QuestionAnswering:
             lines.append(f"{'with answer':14}{found['has_answer_exact_match']:>12.4f}{found['has_answer_f1']:>10.4f}{num_answered:>12,}")
             silent = found["no_answer_accuracy"]
             lines.append(f"{'without':14}{silent:>12.4f}{silent:>10.4f}{found['num_questions'] - num_answered:>12,}")
-        low, high = found[f"{self._measure}/low"], found[f"{self._measure}/high"]
-        return "\n".join([*lines, f"\n95 % interval of {self._measure}: {low:.4f} to {high:.4f}"])
+        return "\n".join(lines) + "\n" + interval_line(self._measure, found)
 
     def files(self, decoded: Sequence[dict[str, Any]]) -> dict[str, str]:
         """predictions.json and nbest_predictions.json, and with version_2 null_odds.json, as SQuAD's scripts and run_qa.py have them.

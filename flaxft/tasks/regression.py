@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.labels import has_label, label_column
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
@@ -51,13 +51,7 @@ class Regression:
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without text or number is found here, not hours later at the first evaluation."""
         source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        for i, record in enumerate(source):
-            try:
-                self._texts(record)
-                self._gold(record)
-            except UserError as error:
-                raise UserError(f"{source.where(i)}: {error}") from None
-        return source
+        return checked(source, self._texts, self._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> Regression:
         """Fills in columns. Raises UserError."""

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_macro_f1, weighted_mean
 from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
@@ -74,13 +74,7 @@ class RelationClassification:
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without its entities or label is found here, not hours later at the first evaluation."""
         source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        for i, record in enumerate(source):
-            try:
-                self._marked(record)
-                self._gold(record)
-            except UserError as error:
-                raise UserError(f"{source.where(i)}: {error}") from None
-        return source
+        return checked(source, self._marked, self._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> RelationClassification:
         """Fills in columns and labels. Raises UserError."""

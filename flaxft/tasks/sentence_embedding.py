@@ -24,7 +24,7 @@ from flaxft.metrics.ranking import embeddings_per_query, mean_scores, per_query
 from flaxft.metrics.regression import pearson, spearman
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import Predictions, Terms, interval
+from flaxft.tasks.base import Predictions, Terms, interval, interval_line
 
 IN_BATCH, COSINE = OBJECTIVES = ("in_batch", "cosine")
 POOLINGS = ("mean", "cls")
@@ -213,12 +213,11 @@ class SentenceEmbedding:
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         scores = self.score(decoded, records, {})
-        ends = {name.rpartition("/")[2]: value for name, value in scores.items() if "/" in name}
         main = next(name.partition("/")[0] for name in scores if "/" in name)
         lines = [f"{name:<12} {value:.4f}" for name, value in scores.items() if "/" not in name and not name.startswith("num_")]
         if "num_queries" in scores:
             lines.append(f"{scores['num_queries']} queries")
-        return "\n".join([*lines, f"95 % interval of {main}: {ends['low']:.4f} to {ends['high']:.4f}"]) + "\n"
+        return "\n".join(lines) + "\n" + interval_line(main, scores)
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

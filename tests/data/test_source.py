@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -318,7 +318,7 @@ def test_files_need_no_heavy_library(tmp_path: Path):
     path = write(tmp_path, "a.conll", "a\tO\n")
     code = """
 import sys
-from flaxft.data.source import open_source
+from flaxft.data.source import checked, open_source
 open_source(sys.argv[1], split="train")
 assert not {"datasets", "pyarrow", "huggingface_hub"} & set(sys.modules)
 """
@@ -366,3 +366,16 @@ def test_wnut17(name: str, num_sentences: int, num_tokens: int):
     assert len(source) == num_sentences
     assert sum(len(record["0"]) for record in source) == num_tokens
     assert {label[:2] for record in source for label in record["1"]} == {"O", "B-", "I-"}
+
+
+def test_checked_names_the_place_of_what_a_check_refuses(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": ""}\n')
+    source = open_source(str(tmp_path / "a.jsonl"), split="train")
+
+    def not_empty(record):
+        if not record["text"]:
+            raise UserError("empty")
+
+    assert checked(source, lambda record: record["text"]) is source
+    with pytest.raises(UserError, match=r"a.jsonl:2: empty$"):
+        checked(source, lambda record: record["text"], not_empty)
