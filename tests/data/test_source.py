@@ -318,7 +318,7 @@ def test_files_need_no_heavy_library(tmp_path: Path):
     path = write(tmp_path, "a.conll", "a\tO\n")
     code = """
 import sys
-from flaxft.data.source import checked, open_source
+from flaxft.data.source import open_source
 open_source(sys.argv[1], split="train")
 assert not {"datasets", "pyarrow", "huggingface_hub"} & set(sys.modules)
 """
