@@ -55,9 +55,13 @@ def task(tokenizer, checkpoint):
 
 
 def example(folder):
-    """What the contract tests run on. Its masks are learnt by heart only where they are the same each time: every token is predicted, and none is hidden."""
+    """What the contract tests run on. What is hidden differs in every epoch and cannot be learnt by heart; so nearly every token is predicted, and none hidden.
+
+    Few words: in the contract's 60 steps the head learns which they are, and then to say what it sees.
+    """
     file = folder / "eight.txt"
-    file.write_text("\n".join(TEXTS))
+    words = ("red", "blue", "anna", "in")
+    file.write_text("\n".join(" ".join((words[i % 4], words[i // 2 % 4], words[i // 4])) for i in range(8)))
     return MaskedLm(train=str(file), validation=str(file), mask_probability=0.999, mask_share=0.0, random_share=0.0)
 
 
