@@ -203,7 +203,8 @@ def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any
 def differences(old: Config, new: Config) -> list[str]:
     """`"optim.learning_rate: 5e-05 -> 0.1"` for each field in which a resumed run would differ. Data and model paths go by fingerprint, not here."""
     before, after = _flat(to_json(old)), _flat(to_json(new))
-    paths = {f"task.{split}" for split in (*old.task.splits(), *new.task.splits())}
+    splits = {*old.task.splits(), *new.task.splits()}
+    paths = [name for name in (*before, *after) if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
     ignored = (*OPERATIONAL, *paths)
     return [
         f"{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}"

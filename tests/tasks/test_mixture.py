@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import flaxft
 from flaxft import config as configs
+from flaxft.config import differences
 from flaxft.data.base import Chain, Records
 from flaxft.data.items import build_items
 from flaxft.data.packing import make_parts, make_plan
@@ -502,3 +503,15 @@ def test_config_to_json_and_back_and_overrides(tmp_path, mixture):
     assert again == cfg
     with pytest.raises(UserError, match="known are ner, mood"):
         apply_overrides(cfg, ["--config.task.tasks.moot.train=x"])
+
+
+def test_data_that_moved_is_the_same_data(tmp_path):
+    """On resume paths compare by what they hold, those of the tasks inside too; a setting of such a task does not."""
+
+    def config(folder, **changes):
+        cfg = tiny.config(tmp_path)
+        cfg.task = Mixture(tasks={"ner": TokenClassification(train=f"{folder}/train.conll", **changes)})
+        return cfg
+
+    assert differences(config("here"), config("there")) == []
+    assert [line.partition(":")[0] for line in differences(config("here"), config("here", label_all_tokens=True))] == ["task.tasks.ner.label_all_tokens"]
