@@ -205,8 +205,8 @@ def rows_in_order(lengths: np.ndarray, item_starts: np.ndarray, *, row_length: i
         if not batch.place(item, lengths):
             yield Rows(batch.rows, num_rows)
             batch = _Open(row_length, num_slots, num_rows)
-            if not batch.place(item, lengths):
-                raise UserError(f"one item has {len(item)} features, which do not fit {num_rows} rows of {row_length} tokens; raise data.max_rows")
+            placed = batch.place(item, lengths)
+            assert placed, (len(item), num_rows)  # `eval_shape` has a row for each feature of the largest item
     if batch.rows:
         yield Rows(batch.rows, num_rows)
 

@@ -102,10 +102,12 @@ class Evaluator:
 
 
 def eval_shape(all_items: list[Items], *, tokens: int, num_devices: int, row_length: int, num_slots: int | None) -> Shape:
-    """One shape for all splits: rows that hold the longest feature of any, about `tokens` tokens per device."""
+    """One shape for all splits: rows that hold the longest feature of any, about `tokens` tokens per device, and a row for each feature of the largest item."""
     longest = max([int(items.lengths.max()) for items in all_items], default=1)
+    largest = max([int(np.diff(items.item_starts).max()) for items in all_items], default=1)
     length = max(row_length, round_up(longest, MULTIPLE))
-    return Shape(max(1, tokens // length) * num_devices, length, num_slots or max(1, length // 4))
+    num_rows = max(tokens // length * num_devices, round_up(largest, num_devices))
+    return Shape(num_rows, length, num_slots or max(1, length // 4))
 
 
 def improves(metrics: Mapping[str, float], main_metric: str, best: float | None) -> tuple[bool, float]:

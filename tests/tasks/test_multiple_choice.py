@@ -478,3 +478,14 @@ def test_a_question_that_does_not_fit_says_what_to_raise(tmp_path, tokenizer):
     assert all(len(rows.features) <= 4 for step in range(4) for rows in rows_of_step(enough, items.lengths, items.item_starts, seed=0, step=step))
     with pytest.raises(UserError, match=r"one item has [34] features, .* raise data\.max_rows"):
         [rows_of_step(few, items.lengths, items.item_starts, seed=0, step=step) for step in range(4)]
+
+
+def test_a_question_of_many_choices_is_evaluated_whatever_eval_tokens_says(tmp_path):
+    """A batch has a row for each choice of the largest question, though that be more than `data.eval_tokens`."""
+    from flaxft.train.loop import run
+
+    cfg = tiny.config(tmp_path, **{"data.eval_tokens": 32, "num_steps": 1})
+    lines = [json.dumps({"question": "who is red", "choices": [f"{word} lives in paris at a corp" for word in tiny.WORDS[:9]], "label": i}) for i in range(3)]
+    (tmp_path / "many.jsonl").write_text("\n".join(lines))
+    cfg.task = MultipleChoice(train=str(tmp_path / "many.jsonl"), validation=str(tmp_path / "many.jsonl"))
+    assert 0.0 <= run(cfg, tmp_path / "run")["evals"]["validation"]["accuracy"] <= 1.0
