@@ -22,7 +22,7 @@ def get_config():
     return Config(
         task=RelationClassification(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=5e-5, warmup=0.1),  # Zhou and Chen 2022: its rate for a base model, warm-up, batch and epochs
+        optim=Optim(learning_rate=5e-5, warmup=0.1),  # usual for a base model; no published recipe was at hand
         data=Data(batch_size=64, max_length=128),
         evals={"validation": Eval()},
         num_epochs=5,
