@@ -259,6 +259,8 @@ def make_plan(
     trial = range(min(len(steps), CANDIDATE_STEPS))
     row_length = min(candidates, key=lambda t: cost(t, sum(round_up(len(needs(t, step)), num_devices) for step in trial)))
 
+    if max_rows is not None:
+        _check_items_fit(lengths, item_starts, row_length=row_length, num_slots=slots, max_rows=max_rows)
     rows = [needs(row_length, step) for step in range(len(steps))]
     needed = np.asarray([len(r) for r in rows])
     if not accumulates and max_rows is not None and needed.max() > max_rows:
@@ -281,6 +283,12 @@ def make_plan(
         fits=known == num_steps and int(needed.max()) <= largest,
         parts=tuple(parts),
     )
+
+
+def _check_items_fit(lengths: np.ndarray, item_starts: np.ndarray, *, row_length: int, num_slots: int, max_rows: int) -> None:
+    """Raises UserError now where an item would not fit a micro-batch of its own later: all of an item's features stay in one."""
+    for i in np.flatnonzero(np.diff(item_starts) > max_rows):  # one with fewer features than rows always fits
+        pack([range(item_starts[i], item_starts[i + 1])], lengths, row_length=row_length, num_slots=num_slots, max_rows=max_rows)
 
 
 def fit_row_counts(needed: np.ndarray, num_counts: int) -> np.ndarray:

@@ -7,7 +7,8 @@ plain score. What would divide by zero is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -169,6 +170,36 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray, *, low: float = 0.05, 
         else:
             largest = middle
     return float(1 / np.sqrt(smallest * largest))
+
+
+def log_scores(scores: Sequence[Sequence[float]]) -> np.ndarray:
+    """Logits up to a constant per row, float64 (n, length of the longest row): the logarithms of probabilities, -inf where a row is shorter.
+
+    A probability of 0 is one too small for float32.
+    """
+    found = np.full((len(scores), max(map(len, scores), default=0)), -np.inf)
+    for row, one in zip(found, scores, strict=True):
+        row[: len(one)] = np.log(np.maximum(np.asarray(one, np.float64), np.finfo(np.float32).smallest_subnormal))
+    return found
+
+
+def largest_at_temperature(scores: Sequence[float], temperature: float) -> float:
+    """The largest of the probabilities softmax(log(scores) / temperature)."""
+    cooled = log_scores([scores])[0] / temperature
+    return float(np.exp(cooled.max() - np.logaddexp.reduce(cooled)))
+
+
+def with_confidence(decoded: dict[str, Any], scores: Sequence[float], calibration: Mapping[str, float]) -> dict[str, Any]:
+    """Adds "confidence", the largest of `scores` at the fitted temperature, where one was fitted. Scores stay the plain softmax, as PyTorch gives it."""
+    if "temperature" not in calibration:
+        return decoded
+    return decoded | {"confidence": round(largest_at_temperature(scores, calibration["temperature"]), 6)}
+
+
+def calibration_errors(decoded: Sequence[dict[str, Any]], correct: np.ndarray) -> dict[str, float]:
+    """Under "ece/" the expected calibration error of "score" and, where a temperature was fitted, of "confidence". correct: bool (num_records,)."""
+    keys = [key for key in ("score", "confidence") if all(key in one for one in decoded)]
+    return {f"ece/{key}": expected_calibration_error(np.asarray([one[key] for one in decoded]), correct) for key in keys}
 
 
 # ---------------------------------------------------------------- arithmetic

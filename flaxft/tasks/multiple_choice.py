@@ -18,7 +18,7 @@ from flaxft.data.labels import has_label, label_column
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_token_types, text_tokens
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import bootstrap_interval, weighted_mean
+from flaxft.metrics.confidence import bootstrap_interval, calibration_errors, fit_temperature, log_scores, weighted_mean, with_confidence
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.tasks.base import Predictions, Terms, interval, interval_line
 
@@ -126,16 +126,20 @@ class MultipleChoice:
         return texts | {"label": best, "answer": choices[best], "score": float(scores[best]), "scores": scores.tolist(), "ranking": ranking}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
-        return {}
+        """The temperature that the logits are divided by to make the scores honest (Guo et al. 2017, arXiv 1706.04599)."""
+        gold = np.asarray([self._gold(record) for record in records], int)
+        return {"temperature": fit_temperature(log_scores([one["scores"] for one in decoded]), gold)}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
-        return decoded | {"score": round(decoded["score"], 6), "scores": [round(score, 6) for score in decoded["scores"]]}
+        rounded = {"score": round(decoded["score"], 6), "scores": [round(score, 6) for score in decoded["scores"]]}
+        return with_confidence(decoded | rounded, decoded["scores"], calibration)
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Accuracy with its interval, and as "accuracy/chance" what guessing would have."""
+        """Accuracy with its interval, as "accuracy/chance" what guessing would have, and the calibration error."""
         right = np.asarray([one["label"] == self._gold(record) for one, record in zip(decoded, records, strict=True)])
         chance = float(np.mean([1 / len(one["choices"]) for one in decoded]))
-        return {"accuracy": float(right.mean()), "accuracy/chance": chance} | interval("accuracy", *bootstrap_interval(weighted_mean(right), len(right)))
+        found = {"accuracy": float(right.mean()), "accuracy/chance": chance}
+        return found | interval("accuracy", *bootstrap_interval(weighted_mean(right), len(right))) | calibration_errors(decoded, right)
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         scores = self.score(decoded, records, {})

@@ -22,7 +22,17 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_macro_f1, weighted_mean
+from flaxft.metrics.confidence import (
+    Statistic,
+    bootstrap_interval,
+    calibration_errors,
+    fit_temperature,
+    log_scores,
+    weighted_f1,
+    weighted_macro_f1,
+    weighted_mean,
+    with_confidence,
+)
 from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
@@ -140,16 +150,19 @@ class RelationClassification:
         return {**known, "text": text, **entities, "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
-        return {}
+        """The temperature that the logits are divided by to make the scores honest (Guo et al. 2017, arXiv 1706.04599)."""
+        gold = np.asarray([self.labels.index(self._gold(record)) for record in records], int)
+        return {"temperature": fit_temperature(log_scores([list(one["scores"].values()) for one in decoded]), gold)}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
         scores = {label: round(score, 6) for label, score in decoded["scores"].items()}
-        return decoded | {"score": scores[decoded["label"]], "scores": scores}
+        return with_confidence(decoded | {"score": scores[decoded["label"]], "scores": scores}, list(decoded["scores"].values()), calibration)
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Macro and micro F1 to the direction and without Other, accuracy, and precision, recall, F1 and support of every relation of the split."""
+        """Macro and micro F1 to the direction and without Other, accuracy, calibration error, and precision, recall, F1 and support of every relation."""
         gold, predicted = [self._gold(record) for record in records], [one["label"] for one in decoded]
-        return relation_scores(gold, predicted) | self._interval(gold, predicted)
+        right = np.asarray([one == other for one, other in zip(gold, predicted, strict=True)], bool)
+        return relation_scores(gold, predicted) | self._interval(gold, predicted) | calibration_errors(decoded, right)
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         scores = self.score(decoded, records, {})

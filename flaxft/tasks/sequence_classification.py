@@ -19,7 +19,7 @@ from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.classification import classification_scores, weighted_macro_f1_of_labels, weighted_mcc
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, expected_calibration_error, fit_temperature, weighted_mean
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, calibration_errors, fit_temperature, log_scores, weighted_mean, with_confidence
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
 from flaxft.tasks.base import Predictions, Terms, interval, interval_line
@@ -111,16 +111,11 @@ class SequenceClassification:
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         """The temperature that the logits are divided by to make the scores honest (Guo et al. 2017, arXiv 1706.04599)."""
-        return {"temperature": fit_temperature(_log_scores(decoded), self._gold_and_predicted(decoded, records)[0])}
+        return {"temperature": fit_temperature(log_scores(_scores(decoded)), self._gold_and_predicted(decoded, records)[0])}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
-        """Adds "confidence", the score at the fitted temperature. "score" and "scores" stay the plain softmax, as PyTorch gives it."""
         scores = {label: round(score, 6) for label, score in decoded["scores"].items()}
-        result = decoded | {"score": scores[decoded["label"]], "scores": scores}
-        if "temperature" in calibration:
-            cooled = _log_scores([decoded])[0] / calibration["temperature"]
-            result["confidence"] = round(float(np.exp(cooled.max() - np.logaddexp.reduce(cooled))), 6)
-        return result
+        return with_confidence(decoded | {"score": scores[decoded["label"]], "scores": scores}, _scores([decoded])[0], calibration)
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
         """Accuracy, macro and micro F1, Matthews' correlation, and precision, recall, F1 and support of every label.
@@ -137,10 +132,7 @@ class SequenceClassification:
         }
         if self.main_metric in intervals:
             result |= interval(self.main_metric, *bootstrap_interval(intervals[self.main_metric](), len(gold)))
-        for name, key in (("ece/score", "score"), ("ece/confidence", "confidence")):
-            if all(key in one for one in decoded):
-                result[name] = expected_calibration_error(np.asarray([one[key] for one in decoded]), gold == predicted)
-        return result
+        return result | calibration_errors(decoded, gold == predicted)
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         from sklearn.metrics import classification_report
@@ -192,10 +184,8 @@ class SequenceClassification:
         return np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
 
 
-def _log_scores(decoded: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Logits up to a constant per example, float64 (num_examples, num_labels); a score of 0 is one too small for float32."""
-    scores = np.asarray([list(one["scores"].values()) for one in decoded], np.float64)
-    return np.log(np.maximum(scores, np.finfo(np.float32).smallest_subnormal))
+def _scores(decoded: Sequence[dict[str, Any]]) -> list[list[float]]:
+    return [list(one["scores"].values()) for one in decoded]
 
 
 def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...]:

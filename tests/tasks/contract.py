@@ -21,6 +21,28 @@ BOUND = 1e-5
 FAMILIES = sorted(file.stem for file in Path(flaxft.tasks.__file__).parent.glob("*.py") if file.stem not in ("__init__", "base"))
 
 
+def overconfident(num: int, num_labels: int, *, sharpness: float = 4.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that claim more than is true, (num, num_labels), with the labels: drawn from softmax(logits), told as softmax(sharpness * logits)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(num, num_labels))
+    honest, told = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (logits, sharpness * logits))
+    return told, (rng.random(num)[:, None] > honest.cumsum(1)[:, :-1]).sum(1)
+
+
+def check_temperature(task: Any, decoded: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
+    """That a task fits the temperature of `overconfident` scores and tells what it changes."""
+    calibration = task.calibrate(decoded, records)
+    assert 2.5 < calibration["temperature"] < 6.0
+    calibrated = [task.calibrated(one, calibration) for one in decoded]
+    assert [one["label"] for one in calibrated] == [one["label"] for one in decoded]
+    assert all(0.2 <= one["confidence"] <= one["score"] + 1e-6 for one in calibrated)
+    scores = task.score(calibrated, records, calibration)
+    assert scores["ece/confidence"] < 0.5 * scores["ece/score"]
+    plain = [task.calibrated(one, {}) for one in decoded]
+    assert all("confidence" not in one for one in plain)
+    assert "ece/confidence" not in task.score(plain, records, {})
+
+
 def example(family: str, folder: Path) -> Any:
     """The task of a family, its train and validation splits being the same 8 records in `folder`."""
     module = importlib.import_module(f"tests.tasks.test_{family}")

@@ -28,7 +28,7 @@ from flaxft.models.base import flatten
 from flaxft.models.hf import Pretrained, hf_names
 from flaxft.tasks.multiple_choice import MultipleChoice, log_softmax_of_groups
 from tests import tiny
-from tests.tasks.contract import compute
+from tests.tasks.contract import check_temperature, compute, overconfident
 
 ROOT = Path(__file__).parents[2]
 COMMONSENSE = ROOT / "../shared/data/commonsenseqa/dev_rand_split.jsonl.gz"
@@ -362,14 +362,23 @@ def test_decode_score_report():
     assert list(decoded[0]) == list(wanted)
     assert (decoded[1]["label"], decoded[1]["ranking"]) == (0, [0, 1])  # equal scores: the first
     json.dumps(decoded, allow_nan=False)
-    scores = TASK.score(decoded, records, TASK.calibrate(raw, records))
-    assert scores == {"accuracy": 0.5, "accuracy/chance": pytest.approx((1 / 3 + 1 / 2) / 2), "accuracy/low": 0.0, "accuracy/high": 1.0}
+    scores = TASK.score(decoded, records, {})
+    wanted = {"accuracy": 0.5, "accuracy/chance": pytest.approx((1 / 3 + 1 / 2) / 2), "accuracy/low": 0.0, "accuracy/high": 1.0}
+    assert scores == wanted | {"ece/score": pytest.approx((0.3 + 0.5) / 2)}
     assert all(isinstance(value, float) for value in scores.values())
     report = TASK.report(decoded, records)
     assert "2 to 3" in report
     assert "95 % interval of accuracy: 0.0000 to 1.0000" in report
     found = MultipleChoice().decode(SWAG, [], predicted(0.1, 0.1, 0.2, 0.6))
     assert (found["question"], found["start"], found["answer"]) == ("Anna works in paris .", "the old", "red")
+
+
+def test_the_temperature_makes_scores_honest_whatever_the_number_of_choices():
+    told, gold = overconfident(600, 3)
+    other, other_gold = overconfident(200, 2, seed=1)
+    rows, places = [*told.tolist(), *other.tolist()], [*gold.tolist(), *other_gold.tolist()]
+    records = [{"question": "?", "choices": ["no", "yes", "so so"][: len(row)], "label": place} for row, place in zip(rows, places, strict=True)]
+    check_temperature(TASK, [TASK.decode(record, [], predicted(*row)) for record, row in zip(records, rows, strict=True)], records)
 
 
 def test_raw_records_have_the_names_of_results(tokenizer):
@@ -474,10 +483,10 @@ def test_a_question_that_does_not_fit_says_what_to_raise(tmp_path, tokenizer):
     task = example(tmp_path)
     items = build_items(task.records("train"), task, tokenizer, max_length=32, key="k", cache=tmp_path)
     shape = {"num_slots": 1, "num_row_counts": 1, "batch_size": 2, "num_steps": 4, "seed": 0, "num_devices": 1, "hidden_size": 32, "fingerprint": ""}
-    enough, few = (make_plan(items.lengths, items.item_starts, max_rows=num, **shape) for num in (4, 2))
+    enough = make_plan(items.lengths, items.item_starts, max_rows=4, **shape)
     assert all(len(rows.features) <= 4 for step in range(4) for rows in rows_of_step(enough, items.lengths, items.item_starts, seed=0, step=step))
-    with pytest.raises(UserError, match=r"one item has [34] features, .* raise data\.max_rows"):
-        [rows_of_step(few, items.lengths, items.item_starts, seed=0, step=step) for step in range(4)]
+    with pytest.raises(UserError, match=r"one item has [34] features, .* raise data\.max_rows"):  # before the first step, not at the one with that question
+        make_plan(items.lengths, items.item_starts, max_rows=2, **shape)
 
 
 def test_a_question_of_many_choices_is_evaluated_whatever_eval_tokens_says(tmp_path):

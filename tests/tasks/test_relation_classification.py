@@ -25,7 +25,7 @@ from flaxft.errors import UserError
 from flaxft.models.hf import Pretrained, hf_names
 from flaxft.tasks.relation_classification import RelationClassification, kept
 from tests import tiny
-from tests.tasks.contract import compute
+from tests.tasks.contract import check_temperature, compute, overconfident
 
 ROOT = Path(__file__).parents[2]
 SEMEVAL = ROOT / "../shared/data/semeval2010_task8"
@@ -285,6 +285,13 @@ def test_one_label_only(tmp_path, tokenizer, checkpoint):
 # ---- results --------------------------------------------------------------------------------------------------------------------------------------
 
 
+def test_the_temperature_makes_scores_honest():
+    told, gold = overconfident(800, 3)
+    records = [{"sentence": GOOD["sentence"], "relation": TASK.labels[place]} for place in gold]
+    predictions = [[{"label": np.int32(row.argmax()), "scores": row}] for row in told]
+    check_temperature(TASK, [TASK.decode(record, [], one) for record, one in zip(records, predictions, strict=True)], records)
+
+
 def results(task, records, labels):
     ids = [task.labels.index(label) for label in labels]
     spread = 0.1 / (len(task.labels) - 1)
@@ -296,6 +303,8 @@ def results(task, records, labels):
 def test_decode_score_report():
     records = sentences()[:4]  # lives, works, other, lives
     decoded = results(TASK, records, [LIVES, LIVES, OTHER, OTHER])
+    confidence = decoded[0].pop("confidence")
+    assert 1 / 3 < confidence < 0.9  # half of the four are wrong
     assert decoded[0] == {
         "id": "10",
         "text": "anna lives in paris .",
@@ -305,6 +314,7 @@ def test_decode_score_report():
         "score": 0.9,
         "scores": {LIVES: 0.9, OTHER: 0.05, WORKS: 0.05},
     }
+    decoded[0]["confidence"] = confidence
     json.dumps(decoded, allow_nan=False)
     scores = TASK.score(decoded, records, {})
     assert scores["accuracy"] == 0.5

@@ -25,6 +25,7 @@ from flaxft.models.base import flatten, unflatten
 from flaxft.models.hf import Pretrained, hf_names
 from flaxft.tasks.sequence_classification import SequenceClassification
 from tests import tiny
+from tests.tasks.contract import check_temperature, overconfident
 
 BOUND = 1e-5
 FAST = settings(max_examples=150, deadline=None, derandomize=True)
@@ -413,35 +414,17 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
 # ---- confidence -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def confident(num=400, *, sharpness=4.0, seed=0):
-    """Results whose scores claim more than is true: drawn from softmax(logits), told as softmax(sharpness * logits)."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(num, 2))
-    honest, told = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (logits, sharpness * logits))
-    gold = (rng.random(num) < honest[:, 1]).astype(int)
-    scores = [dict(zip(("neg", "pos"), map(float, row), strict=True)) for row in told]
+def confident(num=400):
+    told, gold = overconfident(num, 2)
+    scores = [dict(zip(("neg", "pos"), row, strict=True)) for row in told.tolist()]
     decoded = [{"label": max(one, key=one.get), "score": max(one.values()), "scores": one} for one in scores]
     return decoded, [{"text": "a", "label": ("neg", "pos")[g]} for g in gold]
 
 
 def test_the_temperature_makes_scores_honest():
+    check_temperature(TASK, *confident())
     decoded, records = confident()
-    calibration = TASK.calibrate(decoded, records)
-    assert calibration["temperature"] == pytest.approx(4.0, rel=0.35)
-    calibrated = [TASK.calibrated(one, calibration) for one in decoded]
-    assert [one["label"] for one in calibrated] == [one["label"] for one in decoded]
-    assert all(0.5 <= one["confidence"] <= one["score"] for one in calibrated)
-    scores = TASK.score(calibrated, records, calibration)
-    assert scores["ece/confidence"] < 0.5 * scores["ece/score"]
-    assert scores["accuracy/low"] < scores["accuracy"] < scores["accuracy/high"]
-    assert "95 % interval of accuracy" in TASK.report(calibrated, records)
-
-
-def test_without_calibration_there_is_no_confidence():
-    decoded, records = confident(num=20)
-    calibrated = [TASK.calibrated(one, {}) for one in decoded]
-    assert all("confidence" not in one for one in calibrated)
-    assert "ece/confidence" not in TASK.score(calibrated, records, {})
+    assert "95 % interval of accuracy" in TASK.report(decoded, records)
 
 
 @pytest.mark.parametrize("main_metric", ["accuracy", "macro_f1", "micro_f1", "mcc"])
