@@ -1,0 +1,107 @@
+"""One training run twice, step by step: flaxft's batches and first weights go through PyTorch and transformers as well. No dropout, so nothing is random.
+
+    python benchmarks/same_steps.py --model=MODEL --train=train.jsonl --test=test.jsonl --num_steps=64 --learning_rate=1e-4 --seed=1
+
+The task is regression on pairs (STS-B as prepare.py writes it). What differs in the end is rounding alone: the recipe is the same. Where the scores of two runs
+of `tasks.py --torch` differ by more, their batches and the first weights of their heads do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
+
+import flaxft  # noqa: F401, before jax: malloc
+from benchmarks import tasks_pytorch as peer
+from benchmarks.ner_pytorch import make_optimizer
+from flaxft.command import from_file
+from flaxft.data.packing import items_of_step, make_plan
+from flaxft.data.pipeline import Pipeline
+from flaxft.models.base import flatten
+from flaxft.models.hf import Pretrained, hf_names
+from flaxft.optim import make_schedule, make_tx
+from flaxft.train import prepare
+from flaxft.train import state as states
+from flaxft.train.step import make_loss_fn, make_train_step
+
+SHOWN = 8  # steps between two lines
+
+
+def copy_into(model: Any, params: Any, encoder: Any) -> None:
+    """Our parameters into a model of transformers, all of them."""
+    tensors = model.state_dict()
+    with torch.no_grad():
+        for path, array in flatten(jax.device_get(params)).items():
+            name, transposed = hf_names(path, encoder, with_prefix=True)
+            tensors.pop(name).copy_(torch.tensor(np.ascontiguousarray(array.T if transposed else array)))
+    assert not tensors, sorted(tensors)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--test", required=True)
+    parser.add_argument("--num_steps", type=int, default=64)
+    parser.add_argument("--learning_rate", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    args.weight_decay, args.optimizer, args.max_length = 0.0, "fused", 128
+
+    cfg = from_file("configs/similarity.py")
+    cfg.task.train, cfg.task.test = args.train, args.test
+    cfg.model = Pretrained(path=args.model, hidden_dropout=0.0, attention_dropout=0.0)
+    cfg.optim.learning_rate = args.learning_rate
+    checkpoint = cfg.model.open()
+    inputs = prepare.open_inputs(cfg, checkpoint, poll=lambda: None)
+    task, items = inputs.task, inputs.items["train"]
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=False, seed=args.seed)
+    shape = {"hidden_size": loaded.encoder.hidden_size, "num_devices": 1, "num_row_counts": 3, "fingerprint": items.fingerprint}
+    plan = make_plan(items.lengths, items.item_starts, batch_size=cfg.data.batch_size, num_steps=args.num_steps, seed=args.seed, **shape)
+    pipeline = Pipeline(items, task.spec(), seed=args.seed)
+    tx = make_tx(cfg.optim, make_schedule(cfg.optim, args.num_steps))
+    state = states.create(loaded.graphdef, jax.tree.map(jax.numpy.asarray, loaded.params), tx)
+    train_step = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=args.seed))
+
+    model = AutoModelForSequenceClassification.from_pretrained(args.model, dtype=torch.float32, num_labels=1, problem_type="regression")
+    copy_into(model, loaded.params, loaded.encoder)
+    model.eval()  # no dropout
+    tokenizer = AutoTokenizer.from_pretrained(args.model, use_fast=True)
+    records = {split: peer.read_lines(getattr(args, split)) for split in ("train", "test")}
+    examples = {split: peer.encode_texts(one, tokenizer, {}, args) for split, one in records.items()}
+    optimizer = make_optimizer(model, args)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, args.num_steps)
+
+    largest = 0.0
+    print("step       flaxft    PyTorch", flush=True)
+    for step in range(args.num_steps):
+        (batch,) = pipeline.batch(plan, step)
+        state, metrics = train_step(state, batch)
+        chosen = items.records[items.item_starts[items_of_step(plan, seed=args.seed, step=step)]]
+        loss = model(**peer.collate([examples["train"][i] for i in chosen], pad_id=tokenizer.pad_token_id, targets=peer.TARGETS)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.optim.clip_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        largest = max(largest, abs(float(metrics["loss"]) - loss.item()) / loss.item())
+        if step % SHOWN == 0 or step == args.num_steps - 1:
+            print(f"{step + 1:4d} {float(metrics['loss']):12.6f} {loss.item():10.6f}", flush=True)
+
+    def score() -> dict[str, float]:
+        logits = peer.predict(model, examples["test"], batch_size=64, pad_id=tokenizer.pad_token_id)
+        return peer.number_scores(records["test"], examples["test"], logits, {})
+
+    theirs = score()
+    copy_into(model, state.params, loaded.encoder)
+    print(f"largest relative difference of a step's loss: {largest:.1e}")
+    print(f"test Spearman: flaxft {score()['spearman']:.4f}, PyTorch {theirs['spearman']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
