@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--weight_decay", type=float, default=0.01)
     parser.add_argument("--clip_norm", type=float, default=1.0)
     parser.add_argument("--optimizer", default="fused", choices=["fused", "loop"], help="torch's fused AdamW, or its per-tensor loop")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="as many as flaxft takes")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="as many as flaxft takes")
     parser.add_argument("--out", help="where results.json goes")
     args = parser.parse_args()
     results = run(args)

@@ -85,9 +85,46 @@ def scale_by_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtra
     return optax.GradientTransformationExtraArgs(lambda params: Rate(), update)
 
 
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+    """Multiplies by min(1, max_norm / global norm).
+
+    optax's own divides each element, which XLA:CPU does not fuse into Adam: the clipped gradients are written out once more, 1.5 % of a step of MiniLM.
+    """
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        factor = jnp.minimum(1.0, max_norm / jnp.maximum(optax.tree.norm(updates), 1e-12))
+        return jax.tree.map(lambda u: u * factor, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def scale_by_adam(*, b1: float, b2: float, eps: float) -> optax.GradientTransformationExtraArgs:
+    """optax's `scale_by_adam` with its state, which `update(..., finite=False)` leaves as it was.
+
+    The direction is that of the moments that are kept. With a `where` around optax's own, XLA makes it from the old moments once more, and copies both of them
+    first because they are updated in place: 182 MB for MiniLM, and 3 to 8 % of its step.
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *(jax.tree.map(jnp.zeros_like, params) for _ in range(2)))
+
+    def update(updates: Any, state: optax.ScaleByAdamState, params: Any = None, *, finite: Any, **_: Any) -> tuple[Any, optax.ScaleByAdamState]:
+        count = jnp.where(finite, optax.safe_increment(state.count), state.count)
+        mu = jax.tree.map(lambda m, g: jnp.where(finite, b1 * m + (1 - b1) * g, m), state.mu, updates)
+        nu = jax.tree.map(lambda v, g: jnp.where(finite, b2 * v + (1 - b2) * jnp.square(g), v), state.nu, updates)
+        mu_weight, nu_weight = 1 - b1 ** count.astype(jnp.float32), 1 - b2 ** count.astype(jnp.float32)
+        direction = jax.tree.map(lambda m, v: (m / mu_weight) / (jnp.sqrt(v / nu_weight) + eps), mu, nu)
+        return direction, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def make_tx(optim: Optim, schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-    """clip -> Adam -> decoupled weight decay -> rate; call `update(..., step=step)`. Decay comes after Adam and is scaled by the rate, as in torch's AdamW."""
-    clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps)
+    """clip -> Adam -> decoupled weight decay -> rate. Decay comes after Adam and is scaled by the rate, as in torch's AdamW.
+
+    Call `update(..., step=step, finite=finite)`: where `finite` is False the updates mean nothing, and the state is the old one.
+    """
+    clip = clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
+    adam = scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps)
     tx = optax.chain(clip, adam, optax.add_decayed_weights(optim.weight_decay, mask=decay_mask), scale_by_rate(schedule))
     return optax.with_extra_args_support(tx)

@@ -127,7 +127,7 @@ def ours(optim: Optim) -> list[dict[str, np.ndarray]]:
     tx = make_tx(optim, make_schedule(optim, 10))
     state, found = tx.init(params), []
     for step, gradient in enumerate(gradients):
-        updates, state = tx.update(gradient, state, params, step=jnp.int32(step))
+        updates, state = tx.update(gradient, state, params, step=jnp.int32(step), finite=True)
         params = optax.apply_updates(params, updates)
         found.append({name: np.asarray(array) for name, array in params.items()})
     return found
@@ -211,7 +211,7 @@ def test_a_skipped_step_leaves_every_bit(poison):
     after, metrics = step(again, batch())
     assert int(after.step) == 4 and int(metrics["num_nonfinite"]) == 0
     gradient = jax.grad(lambda params: (jnp.sum((batch()["input_ids"] @ params["kernel"] - 1) ** 2) + jnp.sqrt(params["bias"])) / 4)(before.params)
-    updates, _ = tx.update(gradient, before.opt_state, before.params, step=jnp.int32(3))
+    updates, _ = tx.update(gradient, before.opt_state, before.params, step=jnp.int32(3), finite=True)
     expected = optax.apply_updates(before.params, updates)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after.params, expected)
     assert float(schedule(3)) != float(schedule(1))

@@ -119,10 +119,9 @@ def _gradients(loss_fn: LossFn, state: TrainState, batch: Batch, *, rng: jax.Arr
 def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, gradients: Params, loss: jax.Array) -> tuple[TrainState, Metrics]:
     grad_norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.params, step=state.step)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params, step=state.step, finite=finite)
     # our own `where`: optax.apply_if_finite takes the bad update after its limit
-    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state))
+    params = jax.tree.map(lambda new, old: jnp.where(finite, new, old), optax.apply_updates(state.params, updates), state.params)
     num_nonfinite = jnp.where(finite, 0, state.num_nonfinite + 1)
     metrics = {"loss": loss, "grad_norm": grad_norm, "num_nonfinite": num_nonfinite}
     return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state, num_nonfinite=num_nonfinite), metrics
