@@ -86,7 +86,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     tx = make_tx(cfg.optim, schedule)
     params = put(loaded.params, infer(loaded.params, loaded.encoder.sharding, mesh))
     shardings = infer(jax.eval_shape(functools.partial(states.create, loaded.graphdef, tx=tx), params), loaded.encoder.sharding, mesh)
-    # Under jit, where no array lies whole on one device, and every buffer is the runtime's own: one that numpy owns cannot be donated, which costs a second state.
+    # Under jit, where no array lies whole on one device, and each buffer is the runtime's own: one of numpy's cannot be donated, which costs a second state.
     state = jax.jit(functools.partial(states.create, loaded.graphdef, tx=tx), out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
