@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -133,6 +134,16 @@ def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
-def real_tokens(batches: list[Batch]) -> tuple[int, int]:
-    """`(tokens with segment_id > 0, all positions)` of a step."""
-    return sum(int((b["segment_ids"] > 0).sum()) for b in batches), sum(int(np.asarray(b["segment_ids"]).size) for b in batches)
+class Workload(NamedTuple):
+    """What a step computes on."""
+
+    examples: int  # slots that are not empty
+    tokens: int  # with segment_id > 0
+    positions: int  # of all rows, padding and all
+
+
+def workload(batches: list[Batch]) -> Workload:
+    """Of the micro-batches of a step."""
+    examples = sum(int((batch["example_weight"] > 0).sum()) for batch in batches)
+    tokens = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
+    return Workload(examples, tokens, sum(int(np.asarray(batch["segment_ids"]).size) for batch in batches))

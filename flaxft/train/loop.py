@@ -19,9 +19,10 @@ from flaxft import config as configs
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
-from flaxft.data.pipeline import Pipeline, real_tokens
+from flaxft.data.pipeline import Pipeline, workload
 from flaxft.errors import Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
+from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
@@ -125,7 +126,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
         state = states.restored(state, parts)
         checkpointer.discard_after(step)
     writer.cut(step)
-    meter = Meter(writer, schedule, num_steps=num_steps, totals=progress["totals"])
+    num_dense = sum(leaf.size for path, leaf in flatten(state.params).items() if not path.endswith("/embedding"))
+    meter = Meter(writer, schedule, num_steps=num_steps, num_dense=num_dense, devices=mesh.devices.ravel().tolist(), totals=progress["totals"])
     stack.callback(meter.close)
     progress["totals"] = meter.totals
     writer.line(f"compiled in {time.perf_counter() - began:.1f} s; {f'resumed from step {step}' if found else 'starting'}, {num_steps} steps in all")
@@ -165,11 +167,11 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
         meter.restart()
         while step < num_steps and not progress["stopped"]:
             signals.poll()
-            micro_batches = next(batches)
+            with meter.waiting():
+                micro_batches = next(batches)
             state, metrics = step_fn(state, [put(batch, rows(mesh)) for batch in micro_batches])
             step += 1
-            tokens, positions = real_tokens(micro_batches)
-            meter.add(step, metrics, tokens=tokens, positions=positions)
+            meter.add(step, metrics, workload(micro_batches))
             meter.block(ahead=AHEAD_OF.get(jax.default_backend(), AHEAD))
             evaluates, saves = any(map(is_due, evals)), step % cfg.checkpoint.every == 0 or step == num_steps
             if not (evaluates or saves or step % cfg.log.every == 0):

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from flaxft.data.pipeline import Workload
 from flaxft.log import Writer
+from flaxft.train.peak import peak_flops
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+TOTALS = {"seconds": 0.0, "waited": 0.0, "examples": 0, "tokens": 0, "positions": 0, "skipped_steps": 0}
 
 
 class Meter:
     """Collects steps; `totals` goes into checkpoints, so that rates and fractions span resumes.
 
     useful_tokens_per_second = tokens with segment_id > 0 / wall time of train steps, without compile, evaluation and saves.
+    mfu = 6 * num_dense * useful tokens per second / the devices' peak: forward and backward of the parameters that are multiplied with (Kaplan et al. 2020,
+    arXiv 2001.08361). Attention's own products and an MLM head's with the vocabulary are not counted, so it is a lower bound; padding does not count either.
     """
 
-    def __init__(self, writer: Writer, schedule: Callable[[Any], Any], *, num_steps: int, totals: dict[str, Any] | None = None):
-        self.totals: dict[str, Any] = totals or {"seconds": 0.0, "tokens": 0, "positions": 0, "skipped_steps": 0}
+    def __init__(
+        self,
+        writer: Writer,
+        schedule: Callable[[Any], Any],
+        *,
+        num_steps: int,
+        num_dense: int,
+        devices: Sequence[Any],
+        totals: Mapping[str, Any] | None = None,
+    ):
+        self.totals: dict[str, Any] = TOTALS | dict(totals or {})
         self._writer, self._num_steps = writer, num_steps
+        self._num_dense, self._devices = num_dense, devices
+        self._peak: float | None = None
         # all rates at once: a schedule called step by step would compile and compute on the device in the middle of the run
         self._rates = np.asarray(jax.device_get(jax.vmap(schedule)(np.arange(num_steps)))) if num_steps else np.zeros(0)
-        self._buffer: list[tuple[int, dict[str, jax.Array], int, int]] = []
+        self._buffer: list[tuple[int, dict[str, jax.Array], Workload]] = []
         self._records: list[dict[str, Any]] = []
+        self._windows: list[dict[str, Any]] = []
         self._num_compiles = 0
         jax.monitoring.register_event_duration_secs_listener(self._note)
         self.restart()
@@ -34,9 +54,17 @@ class Meter:
     def restart(self) -> None:
         """Time counts from here."""
         self._since = time.perf_counter()
+        self._waited = 0.0
 
-    def add(self, step: int, metrics: dict[str, jax.Array], *, tokens: int, positions: int) -> None:
-        self._buffer.append((step, metrics, tokens, positions))
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for a batch."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def add(self, step: int, metrics: dict[str, jax.Array], workload: Workload) -> None:
+        self._buffer.append((step, metrics, workload))
 
     def block(self, *, ahead: int) -> None:
         """Waits until all but the newest `ahead` steps are computed."""
@@ -47,16 +75,17 @@ class Meter:
         """Takes the waiting steps off the device and stops the clock; returns how many steps in a row were skipped as of each."""
         if not self._buffer:
             return {}
-        fetched = jax.device_get([metrics for _, metrics, _, _ in self._buffer])
-        self._rate = sum(tokens for _, _, tokens, _ in self._buffer) / (time.perf_counter() - self._since)
-        self.totals["seconds"] += time.perf_counter() - self._since
-        for (step, _, tokens, positions), metrics in zip(self._buffer, fetched, strict=True):
-            self.totals["tokens"] += tokens
-            self.totals["positions"] += positions
-            self.totals["skipped_steps"] += int(metrics["num_nonfinite"] > 0)
+        fetched = jax.device_get([metrics for _, metrics, _ in self._buffer])
+        window: dict[str, Any] = {"seconds": time.perf_counter() - self._since, "waited": self._waited}
+        window |= {name: sum(getattr(workload, name) for _, _, workload in self._buffer) for name in Workload._fields}
+        window["skipped_steps"] = sum(int(metrics["num_nonfinite"] > 0) for metrics in fetched)
+        for name in TOTALS:
+            self.totals[name] += window[name]
+        self._windows.append({"step": self._buffer[-1][0]} | window)
+        for (step, _, _), metrics in zip(self._buffer, fetched, strict=True):
             numbers = {"loss": float(metrics["loss"]), "grad_norm": float(metrics["grad_norm"]), "learning_rate": float(self._rates[step - 1])}
             self._records.append({"step": step} | numbers)
-        in_a_row = {step: int(metrics["num_nonfinite"]) for (step, _, _, _), metrics in zip(self._buffer, fetched, strict=True)}
+        in_a_row = {step: int(metrics["num_nonfinite"]) for (step, _, _), metrics in zip(self._buffer, fetched, strict=True)}
         self._buffer.clear()
         return in_a_row
 
@@ -68,8 +97,20 @@ class Meter:
                 self._writer.record(record)
             last = self._records[-1]
             self._records.clear()
-            text = f"loss {last['loss']:.4f}  rate {last['learning_rate']:.2e}  {self._rate:,.0f} useful tokens/s"
-            self._writer.progress(last["step"], self._num_steps, f"{text}  {self.padding_fraction:.1%} padding  {self._num_compiles} compiles")
+            speed = self._speed(self._windows[-1])
+            parts = [  # a narrow terminal cuts the end
+                f"loss {last['loss']:.4f}",
+                f"rate {last['learning_rate']:.2e}",
+                f"{speed['useful_tokens_per_second']:,.0f} useful tokens/s",
+                f"{self.padding_fraction:.1%} padding",
+                f"{speed['examples_per_second']:,.1f} examples/s",
+                f"norm {last['grad_norm']:.2f}",
+                *([f"{speed['mfu']:.0%} mfu"] if speed["mfu"] is not None else []),
+                f"{speed['input_wait_fraction']:.0%} input wait",
+                f"{memory_bytes(self._devices) / 2**30:.1f} GiB",
+                f"{self._num_compiles} compiles",
+            ]
+            self._writer.progress(last["step"], self._num_steps, "  ".join(parts))
         self.restart()
 
     @property
@@ -77,17 +118,41 @@ class Meter:
         return 1 - self.totals["tokens"] / self.totals["positions"] if self.totals["positions"] else 0.0
 
     def results(self) -> dict[str, Any]:
-        seconds, tokens = self.totals["seconds"], self.totals["tokens"]
+        """What results.json says of the whole run; "windows" are the spans between two log lines since this process began."""
         return {
-            "seconds": round(seconds, 3),
-            "useful_tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
+            "seconds": round(self.totals["seconds"], 3),
+            **self._speed(self.totals),
             "padding_fraction": round(self.padding_fraction, 4),
+            "memory_bytes": memory_bytes(self._devices),
             "compiles_after_start": self._num_compiles,
             "skipped_steps": self.totals["skipped_steps"],
+            "windows": [{"step": one["step"], "seconds": round(one["seconds"], 4), "tokens": one["tokens"]} for one in self._windows],
         }
 
     def close(self) -> None:
         jax.monitoring.unregister_event_duration_listener(self._note)
 
+    def _speed(self, of: Mapping[str, Any]) -> dict[str, Any]:
+        """Rates of a window or of the totals. mfu is None where the devices' peak is not known."""
+        seconds = of["seconds"] or float("inf")
+        if self._peak is None:
+            self._peak = peak_flops(self._devices) or 0.0
+        mfu = round(6 * self._num_dense * of["tokens"] / seconds / self._peak, 4) if self._peak else None
+        return {
+            "examples_per_second": round(of["examples"] / seconds, 2),
+            "useful_tokens_per_second": round(of["tokens"] / seconds, 1),
+            "mfu": mfu,
+            "input_wait_fraction": round(of["waited"] / seconds, 4),
+        }
+
     def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._num_compiles += event == COMPILE_EVENT
+
+
+def memory_bytes(devices: Sequence[Any]) -> int:
+    """The most that one of the devices has held; on CPU what the process holds now (its resident set). 0 where neither is told."""
+    stats = [device.memory_stats() or {} for device in devices if device.platform != "cpu"]
+    if stats:
+        return max(int(one.get("peak_bytes_in_use", 0)) for one in stats)
+    statm = Path("/proc/self/statm")  # Linux
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE if statm.exists() else 0
