@@ -22,6 +22,8 @@ import argparse
 import gzip
 import json
 import math
+import mmap
+import pathlib
 import time
 from typing import NamedTuple
 
@@ -133,6 +135,12 @@ def make_optimizer(model, args) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=args.optimizer == "fused")
 
 
+def resident_bytes() -> int:
+    """The process's resident set, where there is a /proc."""
+    statm = pathlib.Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * mmap.PAGESIZE if statm.exists() else 0
+
+
 def run(args) -> dict:
     set_seed(args.seed)
     names = sorted({label for s in read(args.train) for label in s.labels})
@@ -208,6 +216,8 @@ def run(args) -> dict:
         "padding_fraction": 1 - sum(useful) / sum(slots),
         "losses": losses,
         "step_seconds": seconds,
+        "step_tokens": useful,
+        "memory_bytes": resident_bytes(),
         "labels": names,
         "args": vars(args),
         "versions": {"torch": torch.__version__, "threads": torch.get_num_threads(), "attention": model.config._attn_implementation},

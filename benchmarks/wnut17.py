@@ -1,15 +1,11 @@
 """WNUT-17 entities: flaxft beside PyTorch, run in turns on one machine, each run its own process. Prints a markdown table, writes every run to --out.
 
-    python benchmarks/wnut17.py --quality --data=DATA --model=MODEL --seeds 1 2 3 --out=quality.json
-    python benchmarks/wnut17.py --speed --data=DATA --model=MODEL --num_steps=40 --rounds=5 --out=speed.json
+    python benchmarks/wnut17.py --data=DATA --model=MODEL --seeds 1 2 3 --out=quality.json
 
-DATA holds the three files of the task as its authors publish them, MODEL a checkpoint in the Hugging Face layout. `--quality` trains to the end
-and compares dev and test entity F1 of the best epoch's weights, over seeds. `--speed` trains for a few steps, with torch under flaxft's malloc
-settings as a third side. Both count useful tokens per second of train steps alone: no loading, no compilation (flaxft compiles before step 0), and
-without torch's first two steps.
-
-Only ratios within one round mean much. Where others take a core, torch can slow down far more than its share, which flatters flaxft. So each run also
-tells how many cores others used while it ran; rounds above about 0.2 should be run again.
+DATA holds the three files of the task as its authors publish them, MODEL a checkpoint in the Hugging Face layout. Both sides train to the end; dev and
+test entity F1 are those of the best epoch's weights. Speed is measured by train_speed.py; the rates here are of train steps alone, without torch's first
+two, and only ratios within one round mean much. Where others take a core, torch can slow down far more than its share, which flatters flaxft. So each run
+also tells how many cores others used while it ran; rounds above about 0.2 should be run again.
 """
 
 from __future__ import annotations
@@ -42,13 +38,8 @@ def commands(args, *, seed: int, workdir: str) -> dict[str, list[str]]:
     flaxft += [f"--config.data.batch_size={args.batch_size}", f"--config.data.max_length={args.max_length}"]
     torch = [sys.executable, "benchmarks/ner_pytorch.py", f"--model={args.model}", f"--out={workdir}/results.json", f"--seed={seed}"]
     torch += [f"--{k}={getattr(args, k)}" for k in ("learning_rate", "num_epochs", "batch_size", "max_length")]
-    torch += [f"--{split}={path}" for split, path in paths.items() if args.quality or split == "train"]
-    if args.speed:
-        flaxft.append(f"--config.num_steps={args.num_steps}")
-        torch.append(f"--num_steps={args.num_steps}")
-    flaxft += shlex.split(args.flaxft_args)
-    torch += shlex.split(args.torch_args)
-    return {"flaxft": flaxft, "torch": torch} | ({"torch, heap kept": [*torch, "--heap"]} if args.speed else {})
+    torch += [f"--{split}={path}" for split, path in paths.items()]
+    return {"flaxft": [*flaxft, *shlex.split(args.flaxft_args)], "torch": [*torch, *shlex.split(args.torch_args)]}
 
 
 def execute(command: list[str], *, workdir: str) -> dict:
@@ -117,16 +108,6 @@ def quality_table(runs: list[dict], sides: list[str]) -> str:
     return "\n".join(lines)
 
 
-def speed_table(runs: list[dict], sides: list[str]) -> str:
-    lines = ["| round | " + " | ".join(f"{s}: tokens/s (load before, cores used by others)" for s in sides) + " |", "|---" * (len(sides) + 1) + "|"]
-    for n in sorted({r["round"] for r in runs}):
-        cells = {r["side"]: f"{r['results'][RATE]:.0f} ({r['load_before']:.2f}, {r['others']:.2f})" for r in runs if r["round"] == n}
-        lines.append(f"| {n} | " + " | ".join(cells[s] for s in sides) + " |")
-    paddings = {s: statistics.median(r["results"]["padding_fraction"] for r in runs if r["side"] == s) for s in sides}
-    lines.append("| padding | " + " | ".join(f"{paddings[s]:.3f}" for s in sides) + " |")
-    return "\n".join(lines)
-
-
 def ratio_table(runs: list[dict], sides: list[str]) -> str:
     """Useful tokens per second of flaxft over each other side, pair by pair."""
     lines = ["| useful tokens/s | median (min to max) | each round |", "|---|---|---|"]
@@ -141,14 +122,9 @@ def ratio_table(runs: list[dict], sides: list[str]) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    mode = parser.add_mutually_exclusive_group(required=True)
-    mode.add_argument("--quality", action="store_true")
-    mode.add_argument("--speed", action="store_true")
     parser.add_argument("--data", type=Path, required=True, help=f"directory of {', '.join(FILES.values())}")
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="--quality: one round each; --speed: taken in turn")
-    parser.add_argument("--rounds", type=int, default=5, help="--speed only")
-    parser.add_argument("--num_steps", type=int, default=40, help="--speed only")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one round each")
     parser.add_argument("--learning_rate", type=float, default=5e-5)
     parser.add_argument("--num_epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=32)
@@ -168,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     here = machine()
     print(", ".join(f"{k} {v}" for k, v in here.items()), flush=True)
-    rounds = args.seeds if args.quality else [args.seeds[n % len(args.seeds)] for n in range(args.rounds)]
+    rounds = args.seeds
     runs, sides = [], []
     for n, seed in enumerate(rounds, start=1):
         sides = list(commands(args, seed=seed, workdir=""))
@@ -184,8 +160,7 @@ def main(argv: list[str] | None = None) -> None:
             args.out.write_text(json.dumps({"machine": here, "args": vars(args), "runs": runs}, indent=1, default=str))
     summary = {f"flaxft / {side}": ratios(runs, side) for side in sides[1:]}
     args.out.write_text(json.dumps({"machine": here, "args": vars(args), "ratios": summary, "runs": runs}, indent=1, default=str))
-    table = quality_table if args.quality else speed_table
-    print(f"\n{table(runs, sides)}\n\n{ratio_table(runs, sides)}")
+    print(f"\n{quality_table(runs, sides)}\n\n{ratio_table(runs, sides)}")
 
 
 if __name__ == "__main__":
