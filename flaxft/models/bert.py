@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,7 @@ class BertConfig:
     classifier_dropout: float | None = None
     pad_token_id: int = 0
     dtype: str = "float32"  # what is computed in; parameters, norms, softmax and loss stay float32
+    remat: bool = False  # keep only each layer's input for the backward pass, and compute the layer again there
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> BertConfig:
@@ -71,7 +72,7 @@ class BertConfig:
             value: Any = known.get(field.name, field.default)
             if value is None and field.default is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
                 problems.append(f"{field.name} is {value!r}, expected {wanted.__name__}")
             elif wanted is int and value < (0 if field.name == "pad_token_id" else 1):
                 problems.append(f"{field.name} is {value!r}, expected a positive number")
@@ -161,8 +162,8 @@ class Layer(nnx.Module):
         self.intermediate = Intermediate(config, rngs=rngs)
         self.output = Residual(config, config.intermediate_size, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "R T D"], segment_ids: Array, *, rngs: nnx.Rngs | None) -> Float[Array, "R T D"]:
-        keys = [None] * 3 if rngs is None else [rngs.dropout() for _ in range(3)]
+    def __call__(self, x: Float[Array, "R T D"], segment_ids: Array, keys: Sequence[Array | None]) -> Float[Array, "R T D"]:
+        """keys: of the three dropouts."""
         x = self.attention.output(self.attention.self(x, segment_ids, dropout_key=keys[0]), x, dropout_key=keys[1])
         return self.output(self.intermediate(x), x, dropout_key=keys[2])
 
@@ -262,7 +263,8 @@ class Bert(nnx.Module):
         rngs = None if deterministic else rngs
         x = self.embed(batch, rngs=rngs) if embeddings is None else embeddings
         for layer in self.encoder.layer:
-            x = layer(x, batch["segment_ids"], rngs=rngs)
+            keys = [None] * 3 if rngs is None else [rngs.dropout() for _ in range(3)]
+            x = (jax.checkpoint(layer) if self.config.remat else layer)(x, batch["segment_ids"], keys)
         return EncoderOutput(hidden=x, word_embeddings=self.embeddings.word_embeddings.embedding[...])
 
     def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:

@@ -36,6 +36,7 @@ class Pretrained:
     hidden_dropout: float | None = None  # None: what the checkpoint says, as for the next two
     attention_dropout: float | None = None
     classifier_dropout: float | None = None
+    remat: bool = False  # the backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)
     ignore: tuple[str, ...] = ()  # keys of config.json to pass over
 
     def open(self) -> Checkpoint:
@@ -97,6 +98,7 @@ class Pretrained:
     def _build(self, family: type[Encoder], config: Mapping[str, Any], *, seed: int) -> Any:
         """The encoder, its parameters drawn from `seed`."""
         overrides = {
+            "remat": self.remat or None,
             "dtype": self.dtype,
             "hidden_dropout_prob": self.hidden_dropout,
             "attention_probs_dropout_prob": self.attention_dropout,

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from flaxft.errors import UserError
 from flaxft.models.base import flatten
 from flaxft.models.bert import BertConfig
-from flaxft.models.hf import Pretrained, hf_names
+from flaxft.models.hf import Pretrained, Untrained, hf_names
 from flaxft.ops.losses import cross_entropy
 from tests.models import reference
 
@@ -41,7 +41,7 @@ def ours(directory: Path, batch: dict[str, np.ndarray], *, reuse_head: bool = Tr
         output = model.encoder(batch)
         logits = model.head(output, batch)
         total, weight = cross_entropy(logits, batch["labels"], ignore=-100)
-        first = layers[0](embeddings, batch["segment_ids"], rngs=None)
+        first = layers[0](embeddings, batch["segment_ids"], [None] * 3)
         return total / weight, {"embeddings": embeddings, "first_layer": first, "hidden": output.hidden, "logits": logits}
 
     (loss, result), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params)
@@ -142,3 +142,27 @@ def test_config_problems_come_all_at_once():
         BertConfig.parse({"hidden_size": "x", "num_hidden_layers": 0, "is_decoder": True, "wierd": 1})
     for word in ("hidden_size", "num_hidden_layers", "is_decoder", "wierd"):
         assert word in str(caught.value)
+
+
+def test_remat_computes_the_same_from_less(tmp_path):
+    """Dropout included: its keys are drawn outside of what is computed again."""
+    (tmp_path / "config.json").write_text(json.dumps(reference.TINY | {"num_hidden_layers": 6}))
+    batch = {name[6:]: jnp.asarray(array) for name, array in np.load(reference.STORED).items() if name.startswith("batch:")}
+    found, lowered = {}, {}
+    for remat in (False, True):
+        source = Untrained(path=str(tmp_path), remat=remat)
+        loaded = source.load(source.open(), lambda encoder, rngs: encoder.head("token", 4, rngs=rngs), reuse_head=False, seed=0)
+
+        def loss_fn(params, graphdef):
+            logits = nnx.merge(graphdef, params)(batch, deterministic=False, rngs=nnx.Rngs(dropout=3))
+            total, weight = cross_entropy(logits, batch["labels"], ignore=-100)
+            return total / weight
+
+        step = jax.jit(jax.value_and_grad(loss_fn), static_argnums=1)
+        found[remat] = jax.device_get(step(loaded.params, loaded.graphdef))
+        lowered[remat] = step.trace(loaded.params, loaded.graphdef).lower(lowering_platforms=("tpu",)).as_text()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=0), found[True], found[False])
+    # A layer's forward products stand in its backward pass again, behind a barrier that keeps them there: 6 layers of 6 + 2.
+    assert lowered[True].count("dot_general") == lowered[False].count("dot_general") + 6 * (6 + 2)
+    assert lowered[True].count("optimization_barrier") == 6
+    assert lowered[False].count("optimization_barrier") == 0
