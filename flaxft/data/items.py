@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -55,6 +56,11 @@ class Items:
     @property
     def num_tokens(self) -> int:
         return int(self.lengths.sum())
+
+    def input_ids(self) -> Iterator[bytes]:
+        """The bytes of each feature's input_ids, one after the other."""
+        for values, offsets, _ in self._columns["tokens.input_ids"]:
+            yield from (values[start:stop].tobytes() for start, stop in itertools.pairwise(offsets.tolist()))
 
     def feature(self, index: int) -> Features:
         """Feature `index` of 0 .. len(lengths) - 1."""
@@ -112,6 +118,13 @@ def _find_or_make(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max
         Path(temporary).unlink(missing_ok=True)
         raise
     return Items(file)
+
+
+def num_shared_records(items: Items, others: Items) -> int:
+    """How many records of `items` the model has seen where it was trained on `others`: each of their features stands there too, token by token."""
+    seen = set(others.input_ids())
+    is_new = np.asarray([ids not in seen for ids in items.input_ids()], bool)
+    return len(np.unique(items.records)) - len(np.unique(items.records[is_new]))
 
 
 def default_cache() -> Path:

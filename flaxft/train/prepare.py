@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from flaxft import config as configs
 from flaxft.config import Config
 from flaxft.data.base import Chain, Source
-from flaxft.data.items import Items, build_items
+from flaxft.data.items import Items, build_items, num_shared_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import DiskError, UserError, nearest
@@ -52,6 +53,13 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         items[name] = build_items(
             records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache
         )
+    for name in [name for name in items if name != "train"] if "train" in items else ():
+        poll()
+        num_shared = num_shared_records(items[name], items["train"])
+        if num_shared:
+            logging.getLogger("flaxft").warning(
+                "%s: %d of %d records are in the train split too, word for word; their scores say nothing of new text", name, num_shared, len(records[name])
+            )
     return Inputs(task, tokenizer, records, items)
 
 

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from flaxft.data import items as items_module
 from flaxft.data.base import Features, Field
-from flaxft.data.items import Items, build_items, default_cache
+from flaxft.data.items import Items, build_items, default_cache, num_shared_records
 from flaxft.data.packing import Plan, make_parts, rows_of_step
 from flaxft.data.pipeline import Pipeline, empty_batch
+from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
+from flaxft.tasks.token_classification import TokenClassification
+from tests import tiny
 
 
 class Numbers:
@@ -474,3 +477,22 @@ def test_augment_depends_on_seed_epoch_and_item(tmp_path):
     plain, _ = make_pipeline(tmp_path)
     for one, other in zip(pipeline.in_order(row_length=16, num_slots=3, num_rows=2), plain.in_order(row_length=16, num_slots=3, num_rows=2), strict=True):
         assert_equal_steps([one], [other])
+
+
+def test_records_that_another_split_has_too(tmp_path):
+    """A record counts when each of its windows stands in the other split; what comes twice in its own split counts twice."""
+    folder = tiny.encoder(tmp_path / "encoder")
+    tokenizer = load_tokenizer(folder, vocab_size=128, max_length=64)
+
+    def made(name, *sentences):
+        file = tmp_path / f"{name}.conll"
+        file.write_text("\n\n".join("\n".join(f"{word} O" for word in sentence.split()) for sentence in sentences) + "\n")
+        task = TokenClassification(train=str(file), labels=("O",), scheme="plain")
+        return build_items(task.records("train"), task, tokenizer, max_length=8, key=name, cache=tmp_path)
+
+    long = "anna works in paris and bob works in rome and carl works in oslo"
+    train = made("train", "anna works in paris", long, "bob works")
+    assert num_shared_records(train, train) == 3
+    assert num_shared_records(made("other", "anna works", "in paris"), train) == 0
+    assert num_shared_records(made("some", "bob works", "bob works", "anna works in rome"), train) == 2
+    assert num_shared_records(made("windows", long, f"{long} and paris"), train) == 1
