@@ -172,7 +172,7 @@ def windows(word_ids: np.ndarray, *, capacity: int) -> list[tuple[int, int]]:
     n = len(word_ids)
     if n <= capacity:
         return [(0, n)]
-    starts_word = np.flatnonzero(np.r_[True, word_ids[1:] != word_ids[:-1]])
+    starts_word = np.flatnonzero(starts_words(word_ids))
     ranges = []
     start = 0
     while True:
@@ -188,12 +188,22 @@ def windows(word_ids: np.ndarray, *, capacity: int) -> list[tuple[int, int]]:
         start = int(next_start) if start < next_start <= end else end
 
 
+def starts_words(word_ids: np.ndarray) -> np.ndarray:
+    """Bool (n,): which pieces are the first of their word. (`np.r_` says it shorter and takes ten times as long, for every record.)"""
+    starts = np.ones(len(word_ids), bool)
+    np.not_equal(word_ids[1:], word_ids[:-1], out=starts[1:])
+    return starts
+
+
 def best_window(word_ids: np.ndarray, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
     """For each word, the window in which its first piece has the most context: the number of pieces to the nearer cut, (num_words,) int32.
 
     The ends of the text are no cuts. Ties go to the earlier window. Words are 0 .. word_ids.max().
     """
-    first_piece = np.searchsorted(word_ids, np.arange(word_ids[-1] + 1 if len(word_ids) else 0))
+    num_words = word_ids[-1] + 1 if len(word_ids) else 0
+    if len(ranges) == 1:
+        return np.zeros(num_words, np.int32)
+    first_piece = np.searchsorted(word_ids, np.arange(num_words))
     best, owner = np.full(len(first_piece), -1), np.zeros(len(first_piece), np.int32)
     for number, (start, end) in enumerate(ranges):
         words = slice(*np.searchsorted(first_piece, (start, end)))

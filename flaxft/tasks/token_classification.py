@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from flaxft.data import tags as schemes
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.source import open_source
-from flaxft.data.tokenize import best_window, windows
+from flaxft.data.tokenize import best_window, starts_words, windows
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_ratio
 from flaxft.metrics.entities import entity_counts, entity_scores, report
@@ -103,7 +103,7 @@ class TokenClassification:
         labels = self._label_ids(record, num_words=len(spans))
         ranges = windows(word_ids, capacity=max_length - tokenizer.num_special)
         owner = best_window(word_ids, ranges)
-        is_first = np.r_[True, word_ids[1:] != word_ids[:-1]][: len(word_ids)]
+        is_first = starts_words(word_ids)
         before = tokenizer.num_prefix
         result = []
         for number, (start, end) in enumerate(ranges):
@@ -313,13 +313,13 @@ class TokenClassification:
             ids, word_ids, offsets = tokenizer.text(record["text"])
             if len(ids) == 0:
                 return ids, word_ids, np.zeros((0, 2), np.int32)
-            first = np.flatnonzero(np.r_[True, word_ids[1:] != word_ids[:-1]])
+            first = np.flatnonzero(starts_words(word_ids))
             last = np.r_[first[1:] - 1, len(ids) - 1]
             return ids, np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ids)])), np.stack([offsets[first, 0], offsets[last, 1]], 1)
         words = self._words(record)
         ids, word_ids = tokenizer.words(words)
-        ends = np.cumsum([len(word) + 1 for word in words]) - 1
-        return ids, word_ids, np.stack([np.r_[0, ends[:-1] + 1], ends], 1).astype(np.int32)
+        bounds = np.cumsum([0, *(len(word) + 1 for word in words)], dtype=np.int32)
+        return ids, word_ids, np.stack([bounds[:-1], bounds[1:] - 1], 1)
 
     def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]:
         """Gold and predicted label ids of all words, (num_words,) each, the words of each record, and the labels that the ids count."""

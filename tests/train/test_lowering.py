@@ -13,16 +13,15 @@ from flaxft.train.step import make_loss_fn, make_train_step
 from tests.tasks.contract import FAMILIES, prepare
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_step_lowers(tmp_path, family, dtype, platform):
+def test_the_step_lowers(tmp_path, family, dtype):
     _, task, items, loaded = prepare(tmp_path, family, **{"model.dtype": dtype})
     tx = make_tx(Optim(), make_schedule(Optim(), 100))
     state = states.create(loaded.graphdef, jax.tree.map(jax.numpy.asarray, loaded.params), tx)
     batch = Pipeline(items, task.spec(), seed=0).empty(num_rows=4, row_length=32, num_slots=4)
-    step = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=0), donate_argnums=0)
-    lowered = step.trace(state, batch).lower(lowering_platforms=(platform,))
-    text = lowered.as_text()
-    assert text.count("dot_general") > len(flatten(loaded.params)) / 4  # forward and backward are there
-    assert ("bf16" in text) == (dtype == "bfloat16")
+    traced = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=0), donate_argnums=0).trace(state, batch)
+    for platform in ("tpu", "cuda"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("dot_general") > len(flatten(loaded.params)) / 4, platform  # forward and backward are there
+        assert ("bf16" in text) == (dtype == "bfloat16"), platform
