@@ -19,6 +19,7 @@ from tests.tasks.contract import BOUND, FAMILIES, compute, prepare
 def test_the_loss_falls_on_eight_records(tmp_path, family):
     cfg, _, _, _ = prepare(tmp_path, family)
     cfg.num_epochs, cfg.optim.learning_rate = 60, 3e-3
+    cfg.evals, cfg.checkpoint.every = {}, 1000  # they take most of the time, and are tested elsewhere
     run(cfg, tmp_path / "run")
     losses = list(tiny.losses(tmp_path / "run").values())
     assert np.mean(losses[-5:]) < 0.2 * np.mean(losses[:5])

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flaxft
+from flaxft.config import Eval
 from flaxft.data.base import IGNORE
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Pipeline
@@ -214,7 +215,7 @@ def test_logits_loss_and_gradients_equal_pytorch(checkpoint, directory, task, to
 def trained(tmp_path_factory):
     """A run from new weights on eight sentences, each of them many times."""
     folder = tmp_path_factory.mktemp("run")
-    cfg = tiny.config(folder, **{"num_epochs": 60, "optim.learning_rate": 3e-3})
+    cfg = tiny.config(folder, **{"num_epochs": 60, "optim.learning_rate": 3e-3, "evals": {"validation": Eval(every=100)}, "checkpoint.every": 1000})
     lines = folder / "train.txt"
     lines.write_text("\n".join(TEXTS * 3))
     cfg.task = MaskedLm(train=str(lines), validation=str(lines))
