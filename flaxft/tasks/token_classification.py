@@ -145,11 +145,12 @@ class TokenClassification:
             labels[words], scores[words] = predicted["label"][at], predicted["score"][at]
         text = record["text"] if self._is_raw(record) else " ".join(self._words(record))
         tags = [self.labels[i] for i in labels]
-        result: dict[str, Any] = {"text": text, "words": [text[start:end] for start, end in spans.tolist()], "tags": tags}
+        places, score_of = spans.tolist(), scores.tolist()
+        result: dict[str, Any] = {"text": text, "words": [text[start:end] for start, end in places], "tags": tags}
         if self.scheme == schemes.PLAIN:
-            rows = zip(tags, spans.tolist(), scores.tolist(), strict=True)
+            rows = zip(tags, places, score_of, strict=True)
             return result | {"tokens": [{"tag": tag, "text": text[s:e], "start": s, "end": e, "score": round(score, 6)} for tag, (s, e), score in rows]}
-        return result | {"entities": _entities(text, schemes.to_iob2(tags, "IOB2"), spans, scores)}
+        return result | {"entities": _entities(text, schemes.to_iob2(tags, "IOB2"), places, score_of)}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         return {}
@@ -348,14 +349,14 @@ def _scheme_of_labels(labels: Sequence[str]) -> str:
     return schemes.detect([[label] for label in labels])
 
 
-def _entities(text: str, tags: Sequence[str], spans: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+def _entities(text: str, tags: Sequence[str], places: Sequence[tuple[int, int]], scores: Sequence[float]) -> list[dict[str, Any]]:
     found = []
     starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
     for first in starts:
         last = first
         while last + 1 < len(tags) and tags[last + 1] == f"I-{tags[first][2:]}":
             last += 1
-        start, end = int(spans[first, 0]), int(spans[last, 1])
-        score = round(float(scores[first : last + 1].mean()), 6)
+        start, end = places[first][0], places[last][1]
+        score = round(sum(scores[first : last + 1]) / (last + 1 - first), 6)
         found.append({"type": tags[first][2:], "text": text[start:end], "start": start, "end": end, "score": score})
     return found
