@@ -7,7 +7,7 @@ r"""Sentence embeddings: pairs with a score of how alike they are (STS-B), or te
 The first takes pairs with a score: columns sentence1, sentence2 and score, and the recipe of Sentence-BERT (arXiv 1908.10084). The second takes texts with a
 label (text, label), or pairs that belong together (anchor, positive, and negative where there are hard ones): the rest of a step's texts are the negatives.
 
-scores: no run of a useful size yet; benchmarks/tasks.py has one to start
+scores: with the packaged encoder on two CPU cores, nothing tuned: STS-B test Spearman 0.572, BANKING77 test MRR 0.812; see benchmarks/README.md
 """
 
 from flaxft import encoder
