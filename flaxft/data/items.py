@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,9 +120,8 @@ def _find_or_make(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max
     return Items(file)
 
 
-def num_shared_records(items: Items, others: Items) -> int:
-    """How many records of `items` the model has seen where it was trained on `others`: each of their features stands there too, token by token."""
-    seen = set(others.input_ids())
+def num_seen_records(items: Items, seen: Set[bytes]) -> int:
+    """How many records of `items` have nothing new: the input_ids of each of their features are in `seen`, which is those of the train split."""
     is_new = np.asarray([ids not in seen for ids in items.input_ids()], bool)
     return len(np.unique(items.records)) - len(np.unique(items.records[is_new]))
 

@@ -86,9 +86,10 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
     tx = make_tx(cfg.optim, schedule)
     params = put(loaded.params, infer(loaded.params, loaded.encoder.sharding, mesh))
-    shardings = infer(jax.eval_shape(functools.partial(states.create, loaded.graphdef, tx=tx), params), loaded.encoder.sharding, mesh)
+    create = functools.partial(states.create, loaded.graphdef, tx=tx)
+    shardings = infer(jax.eval_shape(create, params), loaded.encoder.sharding, mesh)
     # Under jit, where no array lies whole on one device, and each buffer is the runtime's own: one of numpy's cannot be donated, which costs a second state.
-    state = jax.jit(functools.partial(states.create, loaded.graphdef, tx=tx), out_shardings=shardings)(params)
+    state = jax.jit(create, out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
     for name in set(cfg.evals) - set(evals):
@@ -160,6 +161,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
 
     # ---- train ----------------------------------------------------------------------------------------------------------------------------------
     batches = pipeline.batches(plan, step, num_steps, threads=cfg.data.threads)
+    ahead = AHEAD_OF.get(mesh.devices.flat[0].platform, AHEAD)
     try:
         if step != progress["evaluated"] or (num_steps == 0 and not found):
             writer.amend(step, evaluate())  # the process died between this step and its evaluation
@@ -172,7 +174,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
             state, metrics = step_fn(state, [put(batch, rows(mesh)) for batch in micro_batches])
             step += 1
             meter.add(step, metrics, workload(micro_batches))
-            meter.block(ahead=AHEAD_OF.get(jax.default_backend(), AHEAD))
+            meter.block(ahead=ahead)
             evaluates, saves = any(map(is_due, evals)), step % cfg.checkpoint.every == 0 or step == num_steps
             if not (evaluates or saves or step % cfg.log.every == 0):
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Dense bfloat16 FLOP/s of one jax device, by the beginning of its `device_kind`; of V100 and T4 float16. TPU: cloud.google.com/tpu/docs (a v2 or v3 chip has
+# Dense bfloat16 FLOP/s of one jax device, by the first words of its `device_kind`; of V100 and T4 float16. TPU: cloud.google.com/tpu/docs (a v2 or v3 chip has
 # two devices); NVIDIA: the data sheets, without sparsity.
 PEAKS = {
     "TPU v2": 22.5e12,
@@ -16,12 +16,14 @@ PEAKS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
-    "TPU v5": 459e12,
+    "TPU v5": 459e12,  # what jax calls a v5p
+    "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
     "NVIDIA B200": 2250e12,
     "NVIDIA H200": 989e12,
     "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100": 989e12,
     "NVIDIA A100": 312e12,
     "NVIDIA L40S": 362e12,
@@ -40,7 +42,8 @@ def peak_flops(devices: Sequence[Any]) -> float | None:
     if devices[0].platform == "cpu":
         return _measured()
     kind = devices[0].device_kind
-    found = max((name for name in PEAKS if kind.startswith(name)), key=len, default=None)
+    # whole words: an L40 is no L4
+    found = max((name for name in PEAKS if kind == name or kind.startswith((f"{name} ", f"{name}-"))), key=len, default=None)
     return None if found is None else PEAKS[found] * len(devices)
 
 

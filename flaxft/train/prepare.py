@@ -16,7 +16,7 @@ import numpy as np
 from flaxft import config as configs
 from flaxft.config import Config
 from flaxft.data.base import Chain, Source
-from flaxft.data.items import Items, build_items, num_shared_records
+from flaxft.data.items import Items, build_items, num_seen_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import DiskError, UserError, nearest
@@ -53,14 +53,21 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         items[name] = build_items(
             records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache
         )
-    for name in [name for name in items if name != "train"] if "train" in items else ():
-        poll()
-        num_shared = num_shared_records(items[name], items["train"])
-        if num_shared:
-            logging.getLogger("flaxft").warning(
-                "%s: %d of %d records are in the train split too, word for word; their scores say nothing of new text", name, num_shared, len(records[name])
-            )
+    if len(items) > 1 and "train" in items:
+        _warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items)
+
+
+def _warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
+    """Says how many records of the other splits are in the train split too."""
+    seen = set(items["train"].input_ids())
+    for name in [name for name in items if name != "train"]:
+        poll()
+        num_seen = num_seen_records(items[name], seen)
+        if num_seen:
+            logging.getLogger("flaxft").warning(
+                "%s: %d of %d records are in the train split too, token by token; their scores say nothing of new text", name, num_seen, len(records[name])
+            )
 
 
 def check_writable(workdir: Path) -> None:

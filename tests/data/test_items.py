@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flaxft.data import items as items_module
 from flaxft.data.base import Features, Field
-from flaxft.data.items import Items, build_items, default_cache, num_shared_records
+from flaxft.data.items import Items, build_items, default_cache, num_seen_records
 from flaxft.data.packing import Plan, make_parts, rows_of_step
 from flaxft.data.pipeline import Pipeline, empty_batch
 from flaxft.data.tokenize import load_tokenizer
@@ -492,7 +492,8 @@ def test_records_that_another_split_has_too(tmp_path):
 
     long = "anna works in paris and bob works in rome and carl works in oslo"
     train = made("train", "anna works in paris", long, "bob works")
-    assert num_shared_records(train, train) == 3
-    assert num_shared_records(made("other", "anna works", "in paris"), train) == 0
-    assert num_shared_records(made("some", "bob works", "bob works", "anna works in rome"), train) == 2
-    assert num_shared_records(made("windows", long, f"{long} and paris"), train) == 1
+    seen = set(train.input_ids())
+    assert num_seen_records(train, seen) == 3
+    assert num_seen_records(made("other", "anna works", "in paris"), seen) == 0
+    assert num_seen_records(made("some", "bob works", "bob works", "anna works in rome"), seen) == 2
+    assert num_seen_records(made("windows", long, f"{long} and paris"), seen) == 1

@@ -96,6 +96,11 @@ def test_the_longest_name_decides(kind, wanted):
     assert peak_flops([device(kind)] * 3) == 3 * wanted
 
 
+def test_a_name_is_of_whole_words():
+    assert peak_flops([device("NVIDIA A100-SXM4-40GB")]) == 312e12
+    assert peak_flops([device("NVIDIA L40")]) is None  # not an L4
+
+
 def test_a_cpu_is_measured_once_for_all_its_devices(monkeypatch):
     monkeypatch.setattr(peak, "SIZE", 64)
     assert peak_flops(jax.devices("cpu")[:1]) > 1e6

@@ -19,7 +19,7 @@ def test_44_records_that_are_in_two_splits(tmp_path, caplog):
     cfg.task = dataclasses.replace(cfg.task, validation=cfg.task.train)
     num = len(cfg.task.records("train"))
     found = noticed(cfg, caplog)
-    assert f"validation: {num} of {num} records are in the train split too, word for word; their scores say nothing of new text" in found
+    assert f"validation: {num} of {num} records are in the train split too, token by token; their scores say nothing of new text" in found
 
 
 def test_splits_that_share_nothing_are_not_spoken_of(tmp_path, caplog):
