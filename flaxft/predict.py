@@ -170,7 +170,7 @@ def read_lines(file: Path) -> Iterable[Record]:
     try:
         content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"--input={file}: no such file") from None
+        raise UserError(f"--input={file}: no such file; correct the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--input={file}: cannot be read as UTF-8 text ({error}); convert it to UTF-8") from None
     lines = content.split("\n")

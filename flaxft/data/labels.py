@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from flaxft.data.base import Record
+from flaxft.data.base import Record, Source
 from flaxft.errors import UserError, nearest
 
 
@@ -43,6 +43,18 @@ def label_id(name: str, labels: Sequence[str]) -> int:
         shown = f"{list(labels[:8])}{' ...' if len(labels) > 8 else ''}"
         raise UserError(f"label {name!r} is not among the labels {shown}{nearest(name, labels)}; mend the file, or name all labels in task.labels")
     return labels.index(name)
+
+
+def check_kinds(source: Source, labels_of: Callable[[Record], Sequence[Any]], *, column: str) -> None:
+    """Raises UserError where some labels are texts and others numbers: one of them is a mistake, and a number beside names would be read as a name."""
+    names = {True: "a text", False: "a number"}
+    first: bool | None = None
+    for i, record in enumerate(source):
+        for label in labels_of(record):
+            first = isinstance(label, str) if first is None else first
+            if isinstance(label, str) != first:
+                kinds = f"{str(label)[:40]!r} is {names[not first]}, but the first one is {names[first]}"
+                raise UserError(f"{source.where(i)}: a label in column {column!r}: {kinds}; write all of them as texts, or all as numbers")
 
 
 def check_labels(labels: Sequence[str]) -> None:

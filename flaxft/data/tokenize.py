@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,9 +139,14 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(file))
+        backend = Tokenizer.from_file(str(file))
+        added = json.loads(file.read_bytes()).get("added_tokens") or []
     except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class)
-        raise UserError(f"{file}: not a tokenizer ({error}); fetch it again") from None
+        raise UserError(f"{file}: not a tokenizer ({reason(error)}); fetch it again") from None
+    for token in added:  # `tokenizers` numbers them anew without a word where a number is beyond its vocabulary or taken
+        if backend.token_to_id(token["content"]) != token["id"]:
+            raise UserError(f"{file}: the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with; fetch it again")
+    return backend
 
 
 def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
@@ -150,9 +157,35 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what transformers says of its own ways with tokenizers
-            return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        _check_vocabulary(directory / "vocab.txt", tokenizer)
+        return tokenizer.backend_tokenizer
+    except UserError:
+        raise
     except Exception as error:  # noqa: BLE001 (transformers raises whatever its many readers raise)
         raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason(error)}); copy the checkpoint's tokenizer.json there") from None
+
+
+def _check_vocabulary(file: Path, tokenizer: Any) -> None:
+    """Of a WordPiece vocabulary, one piece a line: transformers adds special tokens that it lacks at its end, and takes the last of equal lines.
+
+    Raises UserError for a token without which no text can be read, warns of others.
+    """
+    if not file.is_file():
+        return
+    pieces = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+    lacks = [token for token in (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token) if token not in pieces]
+    if lacks:
+        raise UserError(f"{file}: no {', '.join(map(str, lacks))} among its {len(pieces)} pieces; use the tokenizer files that belong to the checkpoint")
+    log = logging.getLogger("flaxft")
+    for token in (tokenizer.pad_token, tokenizer.mask_token):
+        if token not in pieces:
+            log.warning("%s: no %s; it gets the number %d, which the checkpoint never saw", file, token, tokenizer.convert_tokens_to_ids(token))
+    first: dict[str, int] = {}
+    for number, piece in enumerate(pieces, 1):
+        if piece in first:
+            log.warning("%s:%d: %r stands twice, first in line %d; as in transformers the last one counts", file, number, piece, first[piece])
+        first.setdefault(piece, number)
 
 
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:

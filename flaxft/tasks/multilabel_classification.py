@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.labels import has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
@@ -84,6 +84,8 @@ class MultiLabelClassification:
         sets = Counter(task._gold(record) for record in source)
         if len(sets) < 2:
             raise UserError(f"{source.name}: every record has the labels {sorted(next(iter(sets)))}; expected records that differ in their labels")
+        if task.label_column:
+            check_kinds(source, lambda record: task._listed(record[task.label_column], task.label_column), column=task.label_column)
         counts: Counter[str] = Counter()
         for names, num in sets.items():
             counts.update(dict.fromkeys(names, num))

@@ -86,6 +86,8 @@ class TokenClassification:
         found = _label_set(sentences, scheme)
         if self.labels:
             return self._with(tuple(map(str, self.labels)), scheme)
+        if len(found) < 2:
+            raise UserError(f"{source.name}: every tag is {found[0]!r}; expected at least two to tell apart, or all of them named in task.labels")
         if model_labels and set(found) <= set(model_labels):
             return self._with(model_labels, scheme)
         if model_labels:
