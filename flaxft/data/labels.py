@@ -74,7 +74,7 @@ def choose_labels(asked: Sequence[str], of_model: Sequence[str] | None, found: C
     if len(found) < 2:
         raise UserError(f"{source}: every record has the label {next(iter(found))!r}; expected at least two labels to tell apart")
     if asked:
-        return tuple(map(str, asked))
+        return named_labels(asked, of_model, model=model)
     lacks = set(found) - set(of_model or ())
     if of_model and not lacks:
         return tuple(of_model)
@@ -88,6 +88,15 @@ def without_train(asked: Sequence[str], of_model: Sequence[str] | None, *, model
     if not asked and not of_model:
         raise UserError(f"no labels: task.train is empty and {model} is not fine-tuned for this task; set task.train or task.labels")
     return tuple(map(str, asked or of_model or ()))
+
+
+def named_labels(asked: Sequence[str], of_model: Sequence[str] | None, *, model: str) -> tuple[str, ...]:
+    """The labels that a task names, with a warning where those of the fine-tuned model are others, or the same in another order."""
+    names = tuple(map(str, asked))
+    if of_model and tuple(of_model) != names:
+        differ = "are in another order than task.labels" if set(of_model) == set(names) else "are not those of task.labels"
+        logging.getLogger("flaxft").warning("%s: its labels %s; the head is trained anew (leave task.labels empty to go on with it)", model, differ)
+    return names
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

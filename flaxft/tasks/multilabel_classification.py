@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
@@ -95,7 +95,8 @@ class MultiLabelClassification:
                 "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
             )
             model_labels = None
-        return task._with(tuple(map(str, self.labels or model_labels or found)), counts=counts, num_records=len(source))
+        labels = named_labels(self.labels, model_labels, model=checkpoint.name) if self.labels else tuple(map(str, model_labels or found))
+        return task._with(labels, counts=counts, num_records=len(source))
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("S", (len(self.labels),), "int32", IGNORE)}

@@ -11,6 +11,7 @@ from flaxft import errors
 from tests.bad_inputs.corpus import Case
 
 GOOD = "anna\tB-PER\nlives\tO\n\n"
+LABELS_OF_TINY = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 TRAIN, VALIDATION, TEST = ("--config.task.train={tmp}/data.conll", "--config.task.validation={tmp}/data.conll", "--config.task.test={tmp}/data.conll")
 # What must work is read and scored as it is.
 SCORED = ("--config.num_steps=0", "--config.task.test=", "--config.data.max_length=16")
