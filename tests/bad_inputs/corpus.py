@@ -34,6 +34,7 @@ class Case(NamedTuple):
     code: int = errors.USER_ERROR  # errors.OK: it must work
     files: Files = {}
     make: Callable[[Path], object] | None = None  # changes a copy of the encoder, {tmp}/model, which model.path then names
+    damage: Callable[[Path], object] | None = None  # changes a copy of a finished run, {tmp}/run, which is the workdir
     lines: Sequence[str] = ()  # put into get_config() of the config file between the making of `cfg` and its return
     config: str = ""  # another --config; "-" for none
     is_real: bool = False  # tried as a process of its own too
@@ -77,6 +78,9 @@ def prepare(case: Case, folder: Path, tmp: Path, **places: Path) -> list[str]:
         shutil.copytree(folder / "encoder", tmp / "model")
         case.make(tmp / "model")
         arguments.append(f"--config.model.path={tmp / 'model'}")
+    if case.damage:
+        shutil.copytree(places["finished"], tmp / "run", symlinks=True)
+        case.damage(tmp / "run")
     config = filled(case.config) or str(folder / "config.py")
     if case.lines:
         config = str(config_file(tmp / "config.py", folder, *case.lines))
