@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,10 +92,10 @@ def prepare(case: Case, folder: Path, tmp: Path, **places: Path) -> list[str]:
 
 
 def snapshot(*roots: Path) -> dict[Path, bytes | str | None]:
-    """Every file's bytes, where every link leads, and the folders."""
+    """Every file's bytes, where every link leads, and the folders; but not who last held a workdir."""
     found: dict[Path, bytes | str | None] = {}
     for root in roots:
-        for entry in root.rglob("*"):
+        for entry in (one for one in root.rglob("*") if one.name != "lock"):
             found[entry] = os.readlink(entry) if entry.is_symlink() else entry.read_bytes() if entry.is_file() else None
     return found
 
@@ -155,25 +155,30 @@ def in_process(arguments: Sequence[str], capture: Callable[[], tuple[str, str]])
     return Outcome(code, *capture(), seconds, wall, _memory("VmHWM") - resident)
 
 
-def in_a_process(arguments: Sequence[str], tmp: Path, *, environment: Mapping[str, str] = {}) -> Outcome:
+def in_a_process(arguments: Sequence[str], tmp: Path) -> Outcome:
     """`tmp` takes what the process prints. Its memory is all that it has."""
-    began = time.perf_counter()
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "flaxft.main", *arguments]
+    peak = 0.0
     with (tmp / "stdout").open("wb") as stdout, (tmp / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=stdout, stderr=stderr)
-        killer = threading.Timer(60, process.kill)
-        killer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        killer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-    wall, seconds = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
-    return Outcome(process.returncode, (tmp / "stdout").read_text(), (tmp / "stderr").read_text(), seconds, wall, usage.ru_maxrss / 1024)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr)
+        # Looked at while it runs: its maximum as wait4 tells it begins with that of the process which forked it.
+        while process.poll() is None and time.perf_counter() - began < 60:
+            peak = max(peak, _memory("VmHWM", process.pid))
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Outcome(process.returncode, (tmp / "stdout").read_text(), (tmp / "stderr").read_text(), seconds, time.perf_counter() - began, peak)
 
 
-def _memory(name: str) -> float:
-    """Megabytes of this process, from Linux; 0 elsewhere."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+def _memory(name: str, process: int | str = "self") -> float:
+    """Megabytes of a process, from Linux; 0 elsewhere."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
