@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from flaxft.command import parse
+from flaxft.command import apply_overrides, from_file, parse
+from flaxft.config import from_json, to_json
 from flaxft.main import MODES
 from tests.bad_inputs.corpus import config_file
 
@@ -79,6 +84,44 @@ def test_overrides_land_with_their_types(override, value):
     for arguments in spellings:
         found = field(overridden(*arguments), name)
         assert found == value and type(found) is type(value), (arguments, found)
+
+
+FAST = settings(max_examples=150, deadline=None, derandomize=True)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: text.lower() != "none")
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters=",'\"()[]"), min_size=1, max_size=6)  # what a list in one flag can hold
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "optim.learning_rate": st.floats(allow_nan=False),
+    "optim.warmup": st.floats(0, 1),
+    "data.batch_size": st.integers(),
+    "data.max_examples": st.none() | st.integers(),
+    "data.cache": st.booleans(),
+    "seed": st.integers(),
+    "num_steps": st.none() | st.integers(0),
+    "task.train": TEXTS,
+    "task.scheme": st.none() | TEXTS,
+    "task.label_column": TEXTS,
+    "task.labels": st.lists(NAMES, max_size=4).map(tuple),
+    "evals.validation.every": st.integers(),
+}
+
+
+BASE = from_file(str(ROOT / NER))
+
+
+def written(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+@FAST
+@given(chosen=st.fixed_dictionaries({}, optional=VALUES))
+def test_what_is_written_is_what_is_set(chosen):
+    """Any value of any kind comes back from its text, and from the saved config; fields that were not named stay."""
+    cfg, untouched = copy.deepcopy(BASE), BASE
+    apply_overrides(cfg, [f"--config.{name}={written(value)}" for name, value in chosen.items()])
+    for name in VALUES:
+        found, wanted = field(cfg, name), chosen.get(name, field(untouched, name))
+        assert (found, type(found)) == (wanted, type(wanted))
+    assert from_json(json.loads(json.dumps(to_json(cfg))), "config.json") == cfg
 
 
 def test_booleans_and_all_at_once():

@@ -131,6 +131,8 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
         tokenizer = SubwordTokenizer(backend, max_length=max_length)
     except UserError as error:
         raise UserError(f"{directory}: {error}") from None
+    except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class, of a letter for which there is no piece and no unknown token)
+        raise UserError(f"{directory}: the tokenizer cannot read a text ({reason(error)}); use the tokenizer files that belong to the checkpoint") from None
     if tokenizer.num_special == 0:
         raise UserError(f"{directory}: the tokenizer adds no [CLS] and [SEP]; use the tokenizer files that belong to the checkpoint")
     return tokenizer
@@ -174,7 +176,10 @@ def _check_vocabulary(file: Path, tokenizer: Any) -> None:
     """
     if not file.is_file():
         return
-    pieces = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+    try:
+        pieces = [line.removesuffix("\r") for line in file.read_bytes().decode().removesuffix("\n").split("\n")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 ({error}); use the tokenizer files that belong to the checkpoint") from None
     lacks = [token for token in (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token) if token not in pieces]
     if lacks:
         raise UserError(f"{file}: no {', '.join(map(str, lacks))} among its {len(pieces)} pieces; use the tokenizer files that belong to the checkpoint")
