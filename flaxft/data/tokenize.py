@@ -148,7 +148,8 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
         raise UserError(f"{file}: not a tokenizer ({reason(error)}); fetch it again") from None
     for token in added:  # `tokenizers` numbers them anew without a word where a number is beyond its vocabulary or taken
         if backend.token_to_id(token["content"]) != token["id"]:
-            raise UserError(f"{file}: the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with; fetch it again")
+            number = f"the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with"
+            raise UserError(f"{file}: {number}; fetch it again")
     return backend
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +66,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for report in terminalreporter.stats.get(outcome, ()):
             for name, value in getattr(report, "user_properties", ()):
                 if name == "bad input" and value[0]:
-                    codes[value[0]].add(f"{value[1]}: {'must work' if value[2] == errors.OK else f'exit {value[2]}'}" + (f" ({outcome})" * (outcome != "passed")))
+                    found = "works" if value[2] == errors.OK else f"exit {value[2]}"
+                    codes[value[0]].add(f"{value[1]}: {found}{'' if outcome == 'passed' else f' ({outcome})'}")
     for number in sorted(codes):
         terminalreporter.write_line(f"{number:4}  {'; '.join(sorted(codes[number]))}")
     terminalreporter.write_line(f"{len(codes)} of {len(corpus.NUMBERS)} numbers tried")

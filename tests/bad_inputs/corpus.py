@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flaxft import errors
-from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = range(1, 141)

@@ -56,7 +56,8 @@ def without_facts(workdir: Path) -> None:
     (workdir / "config.json").write_text(json.dumps(content | {"facts": {}}))
 
 
-FUTURE = [Case(118, f"a newer flaxft, {mode}", [*SAME, f"--mode={mode}"], ["manifest.json: version 99", "newer flaxft", "update flaxft"], damage=newer) for mode in ("train", "eval")]
+FUTURE = [Case(118, f"a newer flaxft, {mode}", [*SAME, f"--mode={mode}"], ["manifest.json: version 99", "newer flaxft", "update flaxft"],
+     damage=newer) for mode in ("train", "eval")]
 SAVED = [
     ("", ["config.json", "damaged"]),
     ('{"config": {', ["config.json", "damaged"]),
@@ -135,7 +136,8 @@ DAMAGES = [
     Case(127, "names that are no numbers", SAME, ["resumed from step 2"], errors.OK, damage=no_numbers),
     Case(128, "a file that leads elsewhere", SAME, FALLS_BACK, errors.OK, damage=array_elsewhere),
     Case(130, "no step at all", ["--mode=eval"], ["holds no checkpoint yet", "train first"], damage=lambda run: shutil.rmtree(run / "checkpoints"), config="-"),
-    Case(130, "the best step is not there", ["--mode=eval"], ["checkpoints/2", "restore it from a copy"], errors.DAMAGED, damage=lambda run: gone(run), config="-"),
+    Case(130, "the best step is not there", ["--mode=eval"], ["checkpoints/2", "restore it from a copy"], errors.DAMAGED, damage=lambda run: gone(run),
+         config="-"),
     Case(130, "no run", ["--mode=eval"], ["encoder has no token head", "train it first, or give the --workdir of a run"]),
 ]  # fmt: skip
 
@@ -179,7 +181,8 @@ def test_other_data_or_another_model(tried, finished, tmp_path, case):
 def test_eval_falls_back_too(tried, finished, caplog):
     """The newest manifest is damaged; the step before says which was best then."""
     arguments = ["--mode=eval", "--config.task.test="]
-    tried(Case(125, "the newest manifest, eval", arguments, ['"evals"'], errors.OK, damage=lambda run: flip(step(run) / MANIFEST), config="-"), finished=finished)
+    tried(Case(125, "the newest manifest, eval", arguments, ['"evals"'], errors.OK, damage=lambda run: flip(step(run) / MANIFEST), config="-"),
+         finished=finished)
     assert "manifest.json: damaged; falling back to the step before" in caplog.text
 
 

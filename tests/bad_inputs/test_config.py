@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -100,7 +99,8 @@ SECTIONS = [
 ALL_AT_ONCE = Case(
     2, "several wrong types",
     lines=["cfg.seed = '1'", "cfg.data.cache = 1", "cfg.optim.learning_rate = '1e-3'", "cfg.task.labels = ['O']"],
-    words=["seed is '1', expected int", "data.cache is 1, expected bool", "optim.learning_rate is '1e-3', expected float", "task.labels is ['O'], expected tuple"],
+    words=["seed is '1', expected int", "data.cache is 1, expected bool", "optim.learning_rate is '1e-3', expected float",
+         "task.labels is ['O'], expected tuple"],
 )  # fmt: skip
 SECTION_CASES = [ALL_AT_ONCE, *(Case(2, line, lines=[line], words=words) for line, words in SECTIONS)]
 
@@ -149,8 +149,10 @@ CONFIG_FILES = [
     ("x = '\0'\n", "", ["config.py"]),
     ("def get_config():\n    pass\n", ":large", ["takes no argument", "leave out :large"]),
     ("def get_config(size):\n    pass\n", "", ["missing 1 required positional argument: 'size'"]),
-    ("import flaxft.tasks.token_clasification\n", "", ["config.py:1", "ModuleNotFoundError", "token_clasification", "did you mean 'flaxft.tasks.token_classification'"]),
-    ("from flaxft.tasks.question_answering import QuestionAnswring\n", "", ["config.py:1", "ImportError", "QuestionAnswring", "did you mean 'QuestionAnswering'"]),
+    ("import flaxft.tasks.token_clasification\n", "",
+         ["config.py:1", "ModuleNotFoundError", "token_clasification", "did you mean 'flaxft.tasks.token_classification'"]),
+    ("from flaxft.tasks.question_answering import QuestionAnswring\n", "",
+         ["config.py:1", "ImportError", "QuestionAnswring", "did you mean 'QuestionAnswering'"]),
 ]  # fmt: skip
 FILE_CASES = [
     Case(9 if "flaxft.tasks" in content else 13, f"file {i}", files={"config.py": content}, config=f"{{tmp}}/config.py{argument}", words=words)
@@ -158,12 +160,14 @@ FILE_CASES = [
 ]
 RUN = {"config": {"type": "flaxft.config.Config", "task": {"type": "flaxft.tasks.tokens.Tokens"}}, "facts": {}}
 FILE_CASES += [
-    Case(9, "of a saved run", ["--mode=eval"], ["run/config.json", "'flaxft.tasks.tokens.Tokens'", "no part of flaxft"], files={"run/config.json": json.dumps(RUN)}),
+    Case(9, "of a saved run", ["--mode=eval"], ["run/config.json", "'flaxft.tasks.tokens.Tokens'", "no part of flaxft"],
+         files={"run/config.json": json.dumps(RUN)}),
     Case(12, "misspelt", config="{folder}/confg.py", words=["confg.py", "no such file", "did you mean", "config.py"], is_real=True),
     Case(12, "a folder that is not there", config="{folder}/none/config.py", words=["none/config.py", "no such file"]),
     Case(12, "a folder", config="{tmp}", words=["is a directory"]),
     Case(13, "no Python", config="{tmp}/config.yaml", files={"config.yaml": "seed: 1\n"}, words=["config.yaml", "not a Python file"]),
-    Case(14, "trailing comma in the run's config", ["--mode=eval"], ["run/config.json", "damaged", "restore it"], files={"run/config.json": '{"config": {}, "facts": {},}'}),
+    Case(14, "trailing comma in the run's config", ["--mode=eval"], ["run/config.json", "damaged", "restore it"],
+         files={"run/config.json": '{"config": {}, "facts": {},}'}),
     Case(16, "workdir is a file", ["--workdir={tmp}/file"], ["--workdir=", "is a file", "expected a directory"], files={"file": "mine"}, is_real=True),
     Case(16, "workdir in a file", ["--workdir={tmp}/file/run"], ["--workdir=", "is a file", "give another --workdir"], files={"file": "mine"}),
     Case(0, "workdir of a long name", [f"--workdir={{tmp}}/{'a' * 300}"], ["--workdir=", "File name too long"]),

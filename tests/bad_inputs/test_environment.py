@@ -29,7 +29,8 @@ CLOSED = Case(131, "no right to write", ["--workdir={tmp}/closed/run"], ["closed
 FULL = Case(132, "no space at the start", ["--workdir={disk}/run"], ["run", "No space left", "free space"], errors.DISK)
 FULL_LATER = Case(133, "no space while saving", ["--workdir={disk}/run", *TWO_STEPS], ["checkpoints", "free space"], errors.DISK)
 LOCKED = Case(134, "a workdir in use", ["--workdir={disk}/run", *TWO_STEPS], ["{pid}", "give another --workdir"])
-OFFLINE = Case(135, "offline, and not in the cache", ["--config.model.path=nobody/no-model"], ["nobody/no-model", "not in the hub's cache", "connect to the hub"], is_real=True)
+OFFLINE = Case(135, "offline, and not in the cache", ["--config.model.path=nobody/no-model"],
+     ["nobody/no-model", "not in the hub's cache", "connect to the hub"], is_real=True)
 TRUNCATED = Case(136, "a download cut off", ["--config.model.path=somebody/model"], ["model.safetensors", "damaged or cut off", "fetch it again"])
 SIGNALS = {
     "compile": Case(137, "SIGTERM while compiling", code=errors.SIGTERM),

@@ -43,7 +43,8 @@ TRAIN = ["--config.task.train={tmp}/data.jsonl"]
 REFUSED = [
     Case(65, "half a surrogate pair", TRAIN, ["data.jsonl:3", "surrogates not allowed"], files=LINES, lines=CLASSES, is_real=True),
     other(66, "null for a text", "data.jsonl", jsonl({"text": None, "label": "a"}), "data.jsonl:1", "'None' (NoneType), expected text", lines=CLASSES),
-    Case(66, "null for a word", TRAIN, ["data.jsonl:1", "None is not text"], files={"data.jsonl": jsonl({"tokens": ["anna", None], "ner_tags": ["B-PER", "O"]})}),
+    Case(66, "null for a word", TRAIN, ["data.jsonl:1", "None is not text"],
+         files={"data.jsonl": jsonl({"tokens": ["anna", None], "ner_tags": ["B-PER", "O"]})}),
     Case(66, "null for the words", TRAIN, ["data.jsonl:1", "expected a list of words"], files={"data.jsonl": jsonl({"tokens": None, "ner_tags": []})}),
     other(67, "a number for a text", "data.jsonl", jsonl({"text": 7, "label": "a"}), "data.jsonl:1", "'7' (int), expected text", lines=CLASSES),
     Case(67, "a number for a word", TRAIN, ["data.jsonl:1", "7 is not text"], files={"data.jsonl": jsonl({"tokens": ["anna", 7], "ner_tags": ["B-PER", "O"]})}),
@@ -57,10 +58,13 @@ SHORT = [*SCORED, "--config.data.max_length=16"]
 LONG_WORDS = {"tokens": ["anna", "lives"] * 50, "ner_tags": ["B-PER", "O"] * 50}
 MEGABYTE = "anna lives in paris . " * 50_000
 ACCEPTED = [
-    Case(68, "longer than max_length", SHORT, ["1 of 2 records are longer than data.max_length=16 and were cut; 86 tokens are not read"], errors.OK, files={"data.jsonl": LONG}, lines=CLASSES),
+    Case(68, "longer than max_length", SHORT, ["1 of 2 records are longer than data.max_length=16 and were cut; 86 tokens are not read"], errors.OK,
+         files={"data.jsonl": LONG}, lines=CLASSES),
     Case(69, "a sentence longer than max_length", SHORT, ["validation: 1 records, 9 examples"], errors.OK, files={"data.jsonl": jsonl(LONG_WORDS)}),
-    Case(70, "a line of 1 MB", SHORT, ["1 of 2 records are longer"], errors.OK, files={"data.jsonl": jsonl({"text": MEGABYTE, "label": "a"}, {"text": "bob", "label": "b"})}, lines=CLASSES),
-    Case(70, "a word of 1 MB", SHORT, ["validation: 1 records, 1 examples"], errors.OK, files={"data.jsonl": jsonl({"tokens": ["anna", "q" * 1_000_000], "ner_tags": ["B-PER", "O"]})}),
+    Case(70, "a line of 1 MB", SHORT, ["1 of 2 records are longer"], errors.OK,
+         files={"data.jsonl": jsonl({"text": MEGABYTE, "label": "a"}, {"text": "bob", "label": "b"})}, lines=CLASSES),
+    Case(70, "a word of 1 MB", SHORT, ["validation: 1 records, 1 examples"], errors.OK,
+         files={"data.jsonl": jsonl({"tokens": ["anna", "q" * 1_000_000], "ner_tags": ["B-PER", "O"]})}),
 ]  # fmt: skip
 CASES = [*WORDS, *PIECES, *REFUSED, *ACCEPTED]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,21 @@ CASES = [
     Case(74, "no [UNK]", [], ["vocab.txt: no [UNK] among its 92 pieces", "use the tokenizer files"], make=vocabulary(*without("[UNK]"))),
     Case(74, "no [CLS]", [], ["vocab.txt: no [CLS]"], make=vocabulary(*without("[CLS]"))),
     Case(74, "no [SEP]", [], ["vocab.txt: no [SEP]"], make=vocabulary(*without("[SEP]"))),
-    Case(74, "no [PAD] and no [MASK] in vocab.txt", SCORED, ["vocab.txt: no [PAD]; it gets the number 91, which the checkpoint never saw", "vocab.txt: no [MASK]"], errors.OK, make=vocabulary(*(piece for piece in tiny.PIECES if piece not in ("[PAD]", "[MASK]")))),
+    Case(74, "no [PAD] and no [MASK] in vocab.txt", SCORED,
+         ["vocab.txt: no [PAD]; it gets the number 91, which the checkpoint never saw", "vocab.txt: no [MASK]"], errors.OK,
+         make=vocabulary(*(piece for piece in tiny.PIECES if piece not in ("[PAD]", "[MASK]")))),
     Case(74, "no [PAD], which nothing needs", SCORED, ["validation"], errors.OK, make=changed(drop_added("[PAD]"))),
     Case(74, "no [MASK], which tagging does not need", SCORED, ["validation"], errors.OK, make=changed(drop_added("[MASK]"))),
-    Case(74, "no [MASK], which a masked language model needs", ["--config.task.train={folder}/train.conll"], ["mask"], make=changed(drop_added("[MASK]")), lines=[
-        "from flaxft.tasks.masked_lm import MaskedLm", "cfg.task = MaskedLm(train='none', format='text')", "cfg.evals = {}"]),
+    Case(74, "no [MASK], which a masked language model needs", ["--config.task.train={folder}/train.conll"], ["mask"], make=changed(drop_added("[MASK]")),
+         lines=["from flaxft.tasks.masked_lm import MaskedLm", "cfg.task = MaskedLm(train='none', format='text')", "cfg.evals = {}"]),
     Case(75, "another pad_token_id, of which nothing is computed", SCORED, ["validation"], errors.OK, make=lambda model: edit_config(model, pad_token_id=7)),
-    Case(77, "tokenizer.json cut off", [], ["tokenizer.json", "not a tokenizer", "fetch it again"], make=lambda model: cut(model / "tokenizer.json", 500), is_real=True),
+    Case(77, "tokenizer.json cut off", [], ["tokenizer.json", "not a tokenizer", "fetch it again"], make=lambda model: cut(model / "tokenizer.json", 500),
+         is_real=True),
     Case(78, "BPE", [], ["no unknown token", "use the tokenizer files that belong to the checkpoint"], make=bpe),
     Case(78, "byte-level BPE", [], ["256 pieces", "128 embeddings"], make=byte_level_bpe),
     Case(78, "no normaliser, no special tokens", [], ["adds no [CLS] and [SEP]"], make=changed(lambda content: content.update(post_processor=None))),
-    Case(79, "an added token beyond the embeddings", [], ["tokenizer.json: the added token '[E1]' has the number 500", "fetch it again"], make=changed(add_token)),
+    Case(79, "an added token beyond the embeddings", [], ["tokenizer.json: the added token '[E1]' has the number 500", "fetch it again"],
+         make=changed(add_token)),
     Case(79, "a piece beyond the embeddings", [], ["501 pieces", "128 embeddings"], make=changed(lambda content: content["model"]["vocab"].update(anna=500))),
     Case(80, "no files", [], ["holds no tokenizer files", "copy those of the checkpoint"], make=lambda model: (model / "tokenizer.json").unlink()),
 ]  # fmt: skip
@@ -103,10 +108,22 @@ def cased(model: Path) -> None:
     changed(lambda content: content["normalizer"].update(lowercase=False))(model)
 
 
-RESUMED = Case(76, "cased where the run was uncased", ["--workdir={finished}", "--config.num_steps=2"], ["tokenizer: its content is not what the run began with"], make=cased)
+RESUMED = Case(76, "cased where the run was uncased", ["--workdir={finished}", "--config.num_steps=2"],
+               ["tokenizer: its content is not what the run began with"], make=cased)  # fmt: skip
 CASES += [RESUMED]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case(tried, finished, case):
     tried(case, finished=finished)
+
+
+def test_of_pad_token_id_nothing_is_computed(tried, tmp_path):
+    """Padding is what has no segment, whatever stands there: the scores are the same to the bit."""
+    scores = []
+    for number in (0, 7):
+        tried(Case(75, "", SCORED, code=errors.OK, make=lambda model, number=number: edit_config(model, pad_token_id=number)))
+        scores.append(json.loads((tmp_path / "case" / "run" / "results.json").read_text())["evals"])
+        shutil.rmtree(tmp_path / "case")
+        (tmp_path / "case").mkdir()
+    assert scores[0] == scores[1]

@@ -93,7 +93,8 @@ def test_case(tried, case):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x80\x02}q", b"PK\x03\x04", b"<html></html>", b"version https://git-lfs.github.com/spec/v1\n", b"\x05", b"\xdd\xff\xff\xff\xff", b"\x81\xa1a" * 2000],
+    [b"", b"\x80\x02}q", b"PK\x03\x04", b"<html></html>", b"version https://git-lfs.github.com/spec/v1\n", b"\x05", b"\xdd\xff\xff\xff\xff",
+     b"\x81\xa1a" * 2000],
     ids=["empty", "pickle", "zip", "html", "git-lfs", "number", "4 billion entries", "2000 levels"],
 )
 def test_the_same_of_flax_model_msgpack(tried, data):

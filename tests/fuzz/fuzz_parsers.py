@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-CONFIG = {"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "id2label": {"0": "O"}, "architectures": ["A"]}
+CONFIG = {"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "id2label": {"0": "O"},
+     "architectures": ["A"]}
 RUN = {
     "config": {
         "type": "flaxft.config.Config", "seed": 1, "evals": {"validation": {"type": "flaxft.config.Eval", "every": 3}},
@@ -30,12 +31,14 @@ RUN = {
     },
     "facts": {"data": {}, "model": "1", "tokenizer": "2", "vocab_size": 8, "max_length": 8},
 }  # fmt: skip
-PLAN = {"row_length": 16, "num_slots": 2, "row_counts": [1, 2], "batch_size": 2, "num_items": 3, "fingerprint": "x", "padding_fraction": 0.5, "fits": True, "version": 1}
+PLAN = {"row_length": 16, "num_slots": 2, "row_counts": [1, 2], "batch_size": 2, "num_items": 3, "fingerprint": "x", "padding_fraction": 0.5, "fits": True,
+     "version": 1}
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "ab", "qas": [{"id": "1", "question": "q", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}
 MANIFEST = {"version": 1, "step": 3, "host": {}, "facts": {}, "versions": {}, "files": {"a": {"sha256": "0", "size": 1}}, "digest": "0"}
 ENTRY = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      '
 TOKENIZER = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
-             "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9, "vocab": {"[UNK]": 0}}}  # fmt: skip
+             "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
+                  "vocab": {"[UNK]": 0}}}  # fmt: skip
 
 
 class Reader(NamedTuple):
@@ -193,7 +196,8 @@ def fuzz(seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["flaxft"]):
-        modules = ("command", "config", "checkpoint", "predict", "data.source", "data.labels", "data.texts", "data.tags", "data.packing", "data.tokenize", "models.hf",
+        modules = ("command", "config", "checkpoint", "predict", "data.source", "data.labels", "data.texts", "data.tags", "data.packing", "data.tokenize",
+             "models.hf",
                    "models.weights", "models.bert", "tasks.token_classification")  # fmt: skip
         for module in modules:
             importlib.import_module(f"flaxft.{module}")
