@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,16 @@ from flaxft.errors import DamagedError, DiskError, UserError, reason
 
 MANIFEST = "manifest.json"
 VERSION = 1
+NO_SPACE = os.strerror(errno.ENOSPC)
 log = logging.getLogger("flaxft")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax's threads log what they raise with its traceback; it reaches us as the error of the save."""
+    return "_SignalingThread" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 @dataclasses.dataclass
@@ -139,11 +150,11 @@ class Checkpointer:
     def _not_written(self, target: Path, error: Exception) -> DiskError:
         """What is half there is removed. A full disk comes as OSError from us, as errors of other kinds from Orbax and what is under it."""
         if self._is_first:
-            for entry in (target, *target.parent.glob(f"{target.name}.*")):
-                shutil.rmtree(entry, ignore_errors=True)
+            _discard(target)
         good = self.steps()
-        last = f"the last good step is {good[-1]}" if good else "no step was saved before"
-        return DiskError(f"{target}: the checkpoint cannot be written ({reason(error)}); free space or rights; {last}, the same command goes on from there")
+        last = f"the last good step is {good[-1]}, the same command goes on from there" if good else "no step was saved before"
+        why = NO_SPACE if NO_SPACE in str(error) else reason(error)
+        return DiskError(f"{target}: the checkpoint cannot be written ({why}); free space, or give another --workdir; {last}")
 
     def _check_facts(self, step: int) -> None:
         found = _read_manifest(self._directory / str(step)).get("facts")
@@ -158,6 +169,17 @@ class Checkpointer:
         for step in self.steps()[: -self._keep]:
             if step != best:
                 shutil.rmtree(self._directory / str(step))
+
+
+def _discard(target: Path) -> None:
+    """A save that failed is gone. Where one of Orbax's threads failed, the others go on for a moment: it is gone when it does not come back."""
+    began = gone_since = time.monotonic()
+    while gone_since + 0.3 > time.monotonic() < began + 5:
+        for entry in (target, *target.parent.glob(f"{target.name}.*")):
+            if entry.exists():
+                shutil.rmtree(entry, ignore_errors=True)
+                gone_since = time.monotonic()
+        time.sleep(0.02)
 
 
 def write_manifest(target: Path, host: Mapping[str, Any], *, facts: Mapping[str, Any]) -> None:
