@@ -47,13 +47,9 @@ def use_compile_cache() -> None:
 
 
 def quiet_libraries() -> None:
-    """Advice that does not concern a flaxft user: that PyTorch is not installed, and tokenizers' warning about forks; and what is said twice."""
+    """Advice that does not concern a flaxft user: that PyTorch is not installed, and tokenizers' warning about forks."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from absl import logging
-
-    # Orbax logs what its threads raise, with the traceback, and raises it again where the save is waited for, which becomes one line.
-    logging.get_absl_logger().addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
 def prepare() -> str:
