@@ -181,18 +181,19 @@ def _check_vocabulary(file: Path, tokenizer: Any) -> None:
         pieces = [line.removesuffix("\r") for line in file.read_bytes().decode().removesuffix("\n").split("\n")]
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 ({error}); use the tokenizer files that belong to the checkpoint") from None
-    lacks = [token for token in (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token) if token not in pieces]
+    known = set(pieces)
+    lacks = [token for token in (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token) if token is not None and token not in known]
     if lacks:
-        raise UserError(f"{file}: no {', '.join(map(str, lacks))} among its {len(pieces)} pieces; use the tokenizer files that belong to the checkpoint")
+        raise UserError(f"{file}: no {', '.join(lacks)} among its {len(pieces)} pieces; use the tokenizer files that belong to the checkpoint")
     log = logging.getLogger("flaxft")
     for token in (tokenizer.pad_token, tokenizer.mask_token):
-        if token not in pieces:
+        if token is not None and token not in known:
             log.warning("%s: no %s; it gets the number %d, which the checkpoint never saw", file, token, tokenizer.convert_tokens_to_ids(token))
     first: dict[str, int] = {}
-    for number, piece in enumerate(pieces, 1):
-        if piece in first:
-            log.warning("%s:%d: %r stands twice, first in line %d; as in transformers the last one counts", file, number, piece, first[piece])
-        first.setdefault(piece, number)
+    again = [number for number, piece in enumerate(pieces, 1) if first.setdefault(piece, number) != number]
+    if again:
+        piece, more = pieces[again[0] - 1], f", and {len(again) - 1} lines like it" if again[1:] else ""
+        log.warning("%s:%d: %r stands twice, first in line %d%s; as in transformers the last one counts", file, again[0], piece, first[piece], more)
 
 
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:
