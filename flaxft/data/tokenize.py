@@ -119,7 +119,7 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     `vocab_size` and `max_length` are the model's: a tokenizer with more pieces than embeddings is refused.
     """
     file = directory / "tokenizer.json"
-    if file.is_file() and file.stat().st_size > SIZE_CAP:
+    if files.is_local(file) and file.is_file() and file.stat().st_size > SIZE_CAP:
         raise UserError(f"{file}: {file.stat().st_size} bytes, at most {SIZE_CAP} are read; is it the right file?")
     backend = _from_json(file) if file.is_file() else _from_transformers(directory)
     num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
@@ -142,8 +142,9 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        backend = Tokenizer.from_file(str(file))
-        added = json.loads(file.read_bytes()).get("added_tokens") or []
+        content = file.read_text(encoding="utf-8")
+        backend = Tokenizer.from_str(content)
+        added = json.loads(content).get("added_tokens") or []
     except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class)
         raise UserError(f"{file}: not a tokenizer ({reason(error)}); fetch it again") from None
     for token in added:  # `tokenizers` numbers them anew without a word where a number is beyond its vocabulary or taken

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from flaxft import files
 from flaxft.errors import UserError
 
 UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # some network file systems
@@ -26,12 +27,15 @@ class Lock:
 
     def __enter__(self) -> Lock:
         """Raises UserError that names the process which holds it."""
+        if not files.is_local(self._workdir):
+            self._warn("a bucket")
+            return self
         self._descriptor = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in UNSUPPORTED:
-                logging.getLogger("flaxft").warning("%s: this file system has no locks; see to it that no second run uses the same --workdir", self._workdir)
+                self._warn("this file system")
                 return self
             holder = self._holder()
             self._close()
@@ -42,6 +46,9 @@ class Lock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
+
+    def _warn(self, what: str) -> None:
+        logging.getLogger("flaxft").warning("%s: %s has no locks; see to it that no second run uses the same --workdir", self._workdir, what)
 
     def _holder(self) -> str:
         assert self._descriptor is not None
