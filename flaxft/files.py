@@ -46,8 +46,10 @@ def tree(folder: Path) -> list[Path]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Raises OSError."""
-    if is_local(folder):
+    """Of a link, the link alone: what it leads to stays. Raises OSError."""
+    if is_local(folder) and folder.is_symlink():
+        folder.unlink()
+    elif is_local(folder):
         shutil.rmtree(folder)
     else:
         remote: Any = folder
