@@ -20,6 +20,7 @@ class Log:
     """How often a line is written."""
 
     every: int = 20  # steps; the losses of all steps are recorded
+    report: bool = True  # report/index.html at the end
 
     def check(self) -> None:
         if self.every < 1:

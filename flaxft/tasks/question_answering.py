@@ -275,7 +275,8 @@ class QuestionAnswering:
             Reliability("Calibration", {"probability": curve(probability, exact == 1)}, note="The probability among the n best; right is an exact match.")
         ]
         for title, chosen in (("Wrong answers, the surest first", order[exact[order] < 1]), ("Right answers", order[exact[order] == 1])):
-            passages = tuple(self._passage(records[i], decoded[i], role="right" if exact[i] == 1 else "wrong", f1=float(f1[i])) for i in chosen[:NUM_SHOWN].tolist())
+            roles = {i: "right" if exact[i] == 1 else "wrong" for i in chosen[:NUM_SHOWN].tolist()}
+            passages = tuple(self._passage(records[i], decoded[i], role=role, f1=float(f1[i])) for i, role in roles.items())
             sections.append(Passages(title, passages, len(chosen)))
         return sections
 

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from flaxft import config as configs
+from flaxft import report
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
@@ -26,7 +27,7 @@ from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import WritesFiles, fits_head
+from flaxft.tasks.base import Shows, WritesFiles, fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
@@ -199,10 +200,11 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
     best: dict[str, Any] = progress["best"] or {"step": step, "calibration": None}
     params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
-    finals = {}
+    finals, sections = {}, {}
     for name in scored:
         result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=signals.poll)
         finals[name] = result.metrics
+        sections[name] = task.sections(result.decoded, records[name]) if cfg.log.report and isinstance(task, Shows) else []
         (workdir / "predictions").mkdir(exist_ok=True)
         lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
         configs.write_text(workdir / "predictions" / f"{name}.jsonl", "".join(lines))
@@ -213,5 +215,15 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
         writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
     configs.write_json(workdir / "results.json", results)
+    if cfg.log.report and jax.process_index() == 0:
+        report.save_content(
+            workdir,
+            sections=sections,
+            sources={name: f"{one.name}, {len(one):,} records" for name, one in records.items()},
+            lengths={name: one.lengths for name, one in items.items()},
+            padding_to_longest=prepare.padding_to_longest(cfg, items["train"]),
+            devices=mesh.devices.ravel().tolist(),
+        )
+        writer.line(f"report in {report.write(workdir)}")
     writer.line(f"results in {workdir / 'results.json'}")
     return results
