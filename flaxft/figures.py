@@ -12,8 +12,8 @@ DPI = 160
 SIZE = (5.2, 3.3)  # inches; a page shows 100 pixels an inch
 # Colours of series are told apart by people who do not see red or green (after Okabe and Ito 2008); each also has a marker or a dash of its own.
 APPEARANCES: dict[str, dict[str, Any]] = {
-    "light": {"paper": "#ffffff", "ink": "#25303b", "faint": "#dfe4e9", "series": ("#1f6fb4", "#c45a11", "#1d8a63", "#8a4fa3", "#937400", "#3d8fa8", "#b03a5b", "#5b6670")},
-    "dark": {"paper": "#1a1e23", "ink": "#d8dee4", "faint": "#39414a", "series": ("#6cb2ee", "#f0944d", "#52c79a", "#c596dc", "#d9bd4a", "#7fcbe0", "#ee86a3", "#a7b1bb")},
+    "light": {"paper": "#ffffff", "ink": "#25303b", "faint": "#dfe4e9", "series": "#1f6fb4 #c45a11 #1d8a63 #8a4fa3 #937400 #3d8fa8 #b03a5b #5b6670".split()},
+    "dark": {"paper": "#1a1e23", "ink": "#d8dee4", "faint": "#39414a", "series": "#6cb2ee #f0944d #52c79a #c596dc #d9bd4a #7fcbe0 #ee86a3 #a7b1bb".split()},
 }
 MARKERS = "osD^vPX*"
 Points = Sequence[tuple[float, float | None]]
@@ -35,6 +35,7 @@ def save(figure: Figure, file: Path, *, appearance: str = "light") -> None:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+    from PIL import Image
 
     colours = APPEARANCES[appearance]
     ink, faint = colours["ink"], colours["faint"]
@@ -46,10 +47,12 @@ def save(figure: Figure, file: Path, *, appearance: str = "light") -> None:
     }  # fmt: skip
     with mpl.rc_context(style):
         canvas = Canvas(figsize=figure.size, dpi=DPI, facecolor=colours["paper"], layout="constrained")
-        FigureCanvasAgg(canvas)
+        painter = FigureCanvasAgg(canvas)
         axes = canvas.subplots()
         figure.draw(axes, colours)
-        canvas.savefig(file)
+        painter.draw()
+        # 128 colours are more than a chart has: a third of the size
+        Image.fromarray(np.asarray(painter.buffer_rgba())[..., :3]).quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def curves(name: str, title: str, series: Mapping[str, Points], *, smoothed: str | None = None, note: str = "") -> Figure:
@@ -59,7 +62,7 @@ def curves(name: str, title: str, series: Mapping[str, Points], *, smoothed: str
         for i, (label, points) in enumerate(series.items()):
             x = np.asarray([step for step, _ in points], float)
             y = np.asarray([np.nan if value is None else value for _, value in points], float)
-            colour, many = colours["series"][i % len(colours["series"])], len(points) > 60
+            colour, many = colours["series"][i % len(colours["series"])], len(points) > 20
             window = max(1, len(points) // 50)
             if label == smoothed and window > 1:
                 axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.35)
@@ -83,7 +86,8 @@ def histogram(name: str, title: str, counts: Mapping[str, np.ndarray], *, marks:
     def draw(axes: Any, colours: Mapping[str, Any]) -> None:
         for i, (label, one) in enumerate(counts.items()):
             binned = np.add.reduceat(np.pad(one, (0, -len(one) % width)), range(0, max(len(one), 1), width)) / max(1, one.sum())
-            axes.stairs(binned, np.arange(len(binned) + 1) * width, color=colours["series"][i], fill=i == 0, alpha=0.55 if i == 0 else 1, linewidth=1.5, label=label)
+            looks = {"fill": True, "alpha": 0.55} if i == 0 else {"linewidth": 1.5}
+            axes.stairs(binned, np.arange(len(binned) + 1) * width, color=colours["series"][i % len(colours["series"])], label=drawable(label), **looks)
         for dash, (label, place) in zip(("--", ":"), marks.items(), strict=False):
             axes.axvline(place, color=colours["ink"], linestyle=dash, linewidth=1.2, label=f"{label} ({place})")
         axes.set_xlabel(f"tokens, {width} a bin" if width > 1 else "tokens")
@@ -142,7 +146,7 @@ def reliability(name: str, title: str, lines: Mapping[str, Sequence[tuple[float,
         axes.plot([0, 1], [0, 1], color=colours["ink"], linewidth=0.9, linestyle=":", label="honest")
         for i, (label, bins) in enumerate(lines.items()):
             num, mean, right = np.asarray(bins, float).reshape(-1, 3).T
-            colour = colours["series"][i]
+            colour = colours["series"][i % len(colours["series"])]
             axes.plot(mean, right, color=colour, linewidth=1.3, linestyle=("-", "--")[i % 2], label=drawable(label))
             axes.scatter(mean, right, s=8 + 110 * num / max(num.max(initial=1), 1), color=colour, marker=MARKERS[i], alpha=0.8, linewidths=0)
         axes.set_xlim(-0.02, 1.02)
@@ -169,7 +173,7 @@ def drawable(label: str, *, number: int | None = None) -> str:
     """The label as far as the font of the pictures has its characters; one that has none of them by its number. Cut where it is long."""
     import matplotlib.font_manager as fonts
 
-    known = fonts.get_font(fonts.findfont("DejaVu Sans")).get_charmap()  # type: ignore[attr-defined]
+    known = fonts.get_font(fonts.findfont("DejaVu Sans")).get_charmap()
     if any(ord(c) not in known for c in label):
         return f"label {number}" if number is not None else "".join(c if ord(c) in known else "?" for c in label)
     return label if len(label) <= 24 else f"{label[:23]}…"

@@ -101,7 +101,15 @@ def _predictor(command: Command) -> Predictor:
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict}
+def report(command: Command) -> None:
+    from flaxft.report import write
+
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give --workdir=DIR of a finished run")
+    print(write(command.workdir))
+
+
+MODES = {"train": train, "eval": evaluate, "predict": predict, "report": report}
 
 
 if __name__ == "__main__":

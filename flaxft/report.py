@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ LONGEST = 1200  # characters of a passage that are shown
 NUM_METRICS = 12  # that have a picture of their own; the main one is the first
 NUM_LABELS = 8  # whose curves fit in one picture
 MARKS = ("/low", "/high")  # what ends the names of an interval
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 OF_A_LABEL = ("precision", "recall", "f1", "support")
 
 
@@ -90,7 +93,7 @@ def write(workdir: Path) -> Path:
         lengths=[_shown(folder, figure) for figure in _length_figures(content, config["config"], plan, results)],
         length_rows=[_length_row(name, np.asarray(found)) for name, found in content["lengths"].items()],
         plan=plan,
-        splits={name: [_block(folder, f"{name}-{i}", one) for i, one in enumerate(found)] for name, found in sections.items()},
+        splits={name: _blocks(folder, name, found) for name, found in sections.items()},
         content=content,
         results=results,
         config=_flat(config["config"]),
@@ -105,7 +108,7 @@ def machine(devices: Sequence[Any]) -> dict[str, str]:
     names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
     total = next((int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemTotal")), 0) if meminfo.exists() else 0
     found = {
-        "devices": f"{len(devices)} {devices[0].device_kind} ({devices[0].platform})",
+        "devices": f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}",
         "processor": f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
     return found | ({"memory": f"{total / 2**20:.1f} GiB"} if total else {}) | {"system": platform.platform()}
@@ -128,7 +131,9 @@ def score_rows(scores: Mapping[str, float], main_metric: str) -> list[tuple[str,
     """Name, value and 95 % interval of each score that is no detail, the main metric first."""
     names = [name for name in scores if "/" not in name]
     names.sort(key=lambda name: (name != main_metric, name.startswith("num_")))
-    return [(name, shown_number(scores[name]), _interval(scores, name)) for name in ([main_metric] if main_metric in scores and "/" in main_metric else []) + names]
+    if main_metric in scores and "/" in main_metric:
+        names.insert(0, main_metric)
+    return [(name, shown_number(scores[name]), _interval(scores, name)) for name in names]
 
 
 def label_rows(scores: Mapping[str, float]) -> list[tuple[str, ...]]:
@@ -226,6 +231,12 @@ def _shown(folder: Path, figure: Figure) -> Shown:
 # ---- blocks of a task -----------------------------------------------------------------------------------------------------------------------------
 
 
+def _blocks(folder: Path, split: str, sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """The blocks of a split; of the lists of texts the first is open."""
+    first = next((i for i, one in enumerate(sections) if isinstance(one, Passages)), None)
+    return [_block(folder, f"{split}-{i}", one) | {"is_first": i == first} for i, one in enumerate(sections)]
+
+
 def _block(folder: Path, name: str, block: Section) -> dict[str, Any]:
     """What the template needs of a block: `kind` is one of picture, table, passages."""
     title: dict[str, Any] = {"title": block.title, "note": block.note}
@@ -238,10 +249,11 @@ def _block(folder: Path, name: str, block: Section) -> dict[str, Any]:
             return title | {"kind": "passages", "passages": [_passage(one) for one in block.passages], "total": block.total}
         case Matrix():
             counts = np.asarray(block.counts, int).reshape(len(block.labels), len(block.labels))
-            return title | {"kind": "matrix", "picture": _shown(folder, confusion_figure(name, block.title, block.labels, counts)), "rows": _confused(block, counts)}
+            picture = _shown(folder, confusion_figure(name, block.title, block.labels, counts))
+            return title | {"kind": "matrix", "picture": picture, "rows": _confused(block, counts)}
         case Reliability():
-            picture = _shown(folder, reliability(name, block.title, block.curves)) if any(block.curves.values()) else None
-            return title | {"kind": "picture", "picture": picture}
+            there = any(block.curves.values())
+            return title | {"kind": "picture", "picture": _shown(folder, reliability(name, block.title, block.curves)) if there else None}
         case Scatter():
             return title | {"kind": "picture", "picture": _shown(folder, scatter(name, block.title, block.gold, block.predicted))}
 
@@ -262,7 +274,7 @@ def _passage(one: Passage) -> dict[str, Any]:
     spans = [span for span in one.spans if span.start < end and span.end > start and span.start < span.end]
     bounds = sorted({start, end, *(min(max(place, start), end) for span in spans for place in (span.start, span.end))})
     pieces = []
-    for left, right in zip(bounds, bounds[1:], strict=False):
+    for left, right in itertools.pairwise(bounds):
         inside = [span for span in spans if span.start < right and span.end > left]
         ending = [(span.label, span.role) for span in inside if span.end == right or (right == end and span.end > end)]
         pieces.append({"text": one.text[left:right], "roles": sorted({span.role for span in inside}), "labels": ending})
@@ -289,7 +301,7 @@ def _environment() -> Any:
 def _clean(text: str) -> str:
     if text.isprintable():
         return text
-    return type(text)("".join(c if c.isprintable() or c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000) else "\ufffd" for c in text))
+    return type(text)(FORBIDDEN.sub("\ufffd", text))  # a piece of markup stays one
 
 
 def _read(file: Path) -> dict[str, Any]:
