@@ -32,6 +32,7 @@ from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
 from flaxft.train.meter import Meter
+from flaxft.train.parameters import parameters
 from flaxft.train.signals import Signals
 from flaxft.train.step import TrainStep, make_loss_fn
 
@@ -46,7 +47,7 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
 
     Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
     """
-    writer = Writer(Path(workdir), is_first_process=jax.process_index() == 0)
+    writer = Writer(Path(workdir), is_first_process=jax.process_index() == 0, log=cfg.log)
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)
     logging.getLogger("flaxft").setLevel(logging.INFO)
@@ -93,6 +94,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     state = jax.jit(create, out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
+    writer.table("Parameters", *parameters(state))
     for name in set(cfg.evals) - set(evals):
         writer.line(f"note: evals names {name}, which has no path; {'it is not scored' if evals else 'without scores the last weights are the best'}")
     del loaded, params
@@ -145,7 +147,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
             result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll)
             found[name] = result.metrics
             shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
-            writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in shown.items()))
+            writer.scores(step, name, shown)
             if calibration is None:
                 progress["calibration"] = result.calibration
                 better, value = improves(result.metrics, task.main_metric, progress["best"] and progress["best"]["value"])
