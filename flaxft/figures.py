@@ -169,6 +169,28 @@ def scatter(name: str, title: str, gold: Sequence[float], predicted: Sequence[fl
     return Figure(name, title, f"{title} of {len(gold)} records", draw, size=(4.4, 3.9))
 
 
+def whiskers(name: str, title: str, groups: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Each group's values by series as faint points, with their mean and sample standard deviation where there are several."""
+    series = list(dict.fromkeys(one for found in groups.values() for one in found))
+
+    def draw(axes: Any, colours: Mapping[str, Any]) -> None:
+        for i, one in enumerate(series):
+            colour, shift = colours["series"][i % len(colours["series"])], (i - (len(series) - 1) / 2) * 0.22
+            for place, found in enumerate(groups.values()):
+                values = np.asarray(found.get(one, ()), float)
+                if len(values):
+                    spread = values.std(ddof=1) if len(values) > 1 else 0.0
+                    axes.scatter(values, np.full(len(values), place + shift), s=14, color=colour, alpha=0.4, linewidths=0)
+                    axes.errorbar(values.mean(), place + shift, xerr=spread, fmt=MARKERS[i % len(MARKERS)], color=colour, markersize=5, capsize=3, elinewidth=1.4)
+            axes.plot([], [], color=colour, marker=MARKERS[i % len(MARKERS)], linestyle="", label=drawable(one))
+        axes.set_yticks(range(len(groups)), [drawable(label, number=i) for i, label in enumerate(groups)])
+        axes.set_ylim(len(groups) - 0.5, -0.5)  # the first row is the topmost, as in the table
+        axes.set_title(drawable(title), fontsize=10, loc="left")
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, -0.32 if len(groups) < 4 else -0.2), ncols=max(1, len(series)))
+
+    return Figure(name, title, title, draw, size=(6.4, 1.6 + 0.55 * len(groups)))
+
+
 def drawable(label: str, *, number: int | None = None) -> str:
     """The label as far as the font of the pictures has its characters; one that has none of them by its number. Cut where it is long."""
     import matplotlib.font_manager as fonts

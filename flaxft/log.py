@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -233,7 +234,10 @@ class Writer:
         try:
             getattr(self._loggers[name], method)(*arguments)
         except Exception as error:  # noqa: BLE001 (as above)
-            del self._loggers[name]
+            failed = self._loggers.pop(name)
+            if method != "close":
+                with contextlib.suppress(Exception):  # as above
+                    failed.close()
             self.line(f"warning: log.{name}: {type(error).__name__}: {reason(error)}; the run goes on without it")
 
     def _replace(self, lines: list[str]) -> None:

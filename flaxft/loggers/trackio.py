@@ -16,6 +16,7 @@ class Trackio:
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
         import trackio
 
+        self._trackio = trackio
         self.run_id = run_id or f"{workdir.absolute().name}-{uuid.uuid4().hex[:6]}"
         with contextlib.redirect_stdout(io.StringIO()):  # it prints how to open its page
             self._run = trackio.init(project=place, name=self.run_id, config=dict(config), resume="allow", embed=False)
@@ -26,4 +27,4 @@ class Trackio:
 
     def close(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            self._run.finish()
+            self._trackio.finish()  # the module's: the run's own would be called again at exit, and print again

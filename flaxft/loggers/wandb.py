@@ -1,4 +1,7 @@
-"""Weights & Biases. The key comes from the environment (WANDB_API_KEY) or from `wandb login`; WANDB_MODE=offline writes to the workdir alone."""
+"""Weights & Biases. The key comes from the environment (WANDB_API_KEY) or from `wandb login`; WANDB_MODE=offline writes to the workdir alone.
+
+What its own process had not yet written when a run is killed with -9 is lost to it: W&B 0.31 writes offline files in blocks. metrics.jsonl has every step.
+"""
 
 from __future__ import annotations
 
