@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flaxft import config as configs
 from flaxft.errors import UserError
-from flaxft.figures import Figure, save, whiskers
+from flaxft.figures import save, whiskers
+from flaxft.log import Writer
 
 IGNORED = ("seed", "log", "checkpoint")  # what does not make another experiment
 FIRST = ("validation", "test")  # of the splits
@@ -114,8 +116,16 @@ def markdown(comparison: Comparison) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 
+def show(comparison: Comparison) -> None:
+    """The table, as a terminal or a pipe takes it."""
+    if sys.stdout.isatty():
+        Writer(None).table("", comparison.header, comparison.cells)
+    else:
+        print(plain(comparison), end="")
+
+
 def plain(comparison: Comparison) -> str:
-    """The table for a pipe or a file: columns in line."""
+    """Columns in line."""
     rows = [comparison.header, *comparison.cells]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -125,8 +135,7 @@ def plain(comparison: Comparison) -> str:
 def picture(comparison: Comparison, file: Path) -> None:
     """Means with their spread, a row for each config and a colour for each split."""
     groups = {row.name: {split: row.scores[split] for split in comparison.splits if split in row.scores} for row in comparison.rows}
-    figure: Figure = whiskers("compare", comparison.metric, groups)
-    save(figure, file)
+    save(whiskers("compare", comparison.metric, groups), file)
 
 
 def mean_and_spread(values: Sequence[float], *, digits: int = 4) -> str:

@@ -181,7 +181,8 @@ def whiskers(name: str, title: str, groups: Mapping[str, Mapping[str, Sequence[f
                 if len(values):
                     spread = values.std(ddof=1) if len(values) > 1 else 0.0
                     axes.scatter(values, np.full(len(values), place + shift), s=14, color=colour, alpha=0.4, linewidths=0)
-                    axes.errorbar(values.mean(), place + shift, xerr=spread, fmt=MARKERS[i % len(MARKERS)], color=colour, markersize=5, capsize=3, elinewidth=1.4)
+                    looks = {"color": colour, "markersize": 5, "capsize": 3, "elinewidth": 1.4}
+                    axes.errorbar(values.mean(), place + shift, xerr=spread, fmt=MARKERS[i % len(MARKERS)], **looks)
             axes.plot([], [], color=colour, marker=MARKERS[i % len(MARKERS)], linestyle="", label=drawable(one))
         axes.set_yticks(range(len(groups)), [drawable(label, number=i) for i, label in enumerate(groups)])
         axes.set_ylim(len(groups) - 0.5, -0.5)  # the first row is the topmost, as in the table

@@ -125,8 +125,10 @@ def compare(command: Command) -> None:
     from flaxft import compare as comparisons
 
     _check_output(command)
+    if command.output and Path(command.output).suffix not in (".md", ".txt"):
+        raise UsageError(f"--output={command.output}: a comparison is written as Markdown; give FILE.md, and the picture is FILE.png")
     found = comparisons.compare(command.runs)
-    print(comparisons.plain(found), end="")
+    comparisons.show(found)
     file = Path(command.output) if command.output else None
     picture = file.with_suffix(".png") if file else Path("compare.png")
     comparisons.picture(found, picture)
