@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         differences = {name: group[0].settings.get(name) for name in differ}
         seconds, tokens = [run.seconds for run in group], [run.tokens_per_second for run in group]
         rows.append(Row(_name([run.folder for run in group]), differences, len(group), scores, seconds, tokens))
+    rows = _told_apart(rows, [group[0].folder for group in groups.values()])
     found = {split for run in runs for split in run.scores}
     return Comparison(metrics[0], rows, [*(split for split in FIRST if split in found), *sorted(found - set(FIRST))])
 
@@ -179,6 +181,17 @@ def _name(folders: Sequence[Path]) -> str:
     if len(parents) == 1 and str(folders[0].parent) != "." and stem in ("", "seed"):
         return str(folders[0].parent)
     return str(folders[0].with_name(stem)) if stem else str(folders[0])
+
+
+def _told_apart(rows: Sequence[Row], folders: Sequence[Path]) -> list[Row]:
+    """The rows with names that differ, and without the folder that all are in."""
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if len(names) > 1:
+        common = os.path.commonpath([os.path.abspath(name) for name in names])
+        names = [os.path.relpath(os.path.abspath(name), common) for name in names]
+    return [row._replace(name=name) for row, name in zip(rows, names, strict=True)]
 
 
 def _value(value: Any) -> str:
