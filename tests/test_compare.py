@@ -95,6 +95,7 @@ def test_seeds(tmp_path, capsys):
     found = run_seeds(cfg, tmp_path / "runs", num=2)
     assert json.loads((tmp_path / "runs/seeds.json").read_text()) == found
     assert found["seeds"] == [1, 2] and cfg.seed == 0
+    assert not (tmp_path / "runs/seed-1/report").exists(), "log.report is off"
     for split in ("validation", "test"):
         each = [json.loads((tmp_path / f"runs/seed-{seed}/results.json").read_text())["evals"][split]["loss"] for seed in (1, 2)]
         assert each[0] != each[1], "another seed is another run"
