@@ -91,7 +91,7 @@ def histogram(name: str, title: str, counts: Mapping[str, np.ndarray], *, marks:
         for dash, (label, place) in zip(("--", ":"), marks.items(), strict=False):
             axes.axvline(place, color=colours["ink"], linestyle=dash, linewidth=1.2, label=f"{label} ({place})")
         axes.set_xlabel(f"tokens, {width} a bin" if width > 1 else "tokens")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         axes.legend(fontsize=8)
 
     return Figure(name, title, f"{title}: shares of {', '.join(counts)} by number of tokens", draw)
@@ -128,8 +128,8 @@ def confusion_figure(name: str, title: str, labels: Sequence[str], counts: np.nd
         names = [drawable(label, number=i) for i, label in enumerate(labels)] if num <= 60 else []
         axes.set_xticks(range(len(names)), names, rotation=90 if num > 4 or max(map(len, names), default=0) > 6 else 0, fontsize=8 if num <= 20 else 5)
         axes.set_yticks(range(len(names)), names, fontsize=8 if num <= 20 else 5)
-        axes.set_xlabel("given")
-        axes.set_ylabel("gold")
+        axes.set_xlabel("given", fontsize=2 * side)
+        axes.set_ylabel("gold", fontsize=2 * side)
         for i, j in np.ndindex(*counts.shape) if num <= 20 else ():
             if counts[i, j]:
                 ink = colours["paper"] if shares[i, j] > 0.5 else colours["ink"]

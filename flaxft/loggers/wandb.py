@@ -5,6 +5,7 @@ What its own process had not yet written when a run is killed with -9 is lost to
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ class Wandb:
     """`place` is the project. A resumed run has the id it had."""
 
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
+        os.environ.setdefault("WANDB_SILENT", "true")  # it tells which key it found before it has read any settings
         import wandb
 
         self.run_id = run_id or uuid.uuid4().hex[:12]
