@@ -17,17 +17,11 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from flaxft import config as configs
-from flaxft import errors, files
+from flaxft import files
 from flaxft.config import Config
-from flaxft.errors import UserError, nearest, reason
+from flaxft.errors import UsageError, UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output")
-
-
-class UsageError(UserError):
-    """The command itself is wrong."""
-
-    exit_code = errors.USAGE
+PLAIN = ("config", "workdir", "mode", "input", "output", "seeds")
 
 
 class Command(NamedTuple):
@@ -37,6 +31,8 @@ class Command(NamedTuple):
     has_run: bool  # `config` is that of the run in `workdir`, for eval and predict
     input: str | None
     output: str | None
+    seeds: int | None  # for train: so many runs
+    runs: tuple[Path, ...]  # for compare
 
 
 def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
@@ -44,8 +40,12 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
 
     `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
     """
-    plain, overrides = _split(arguments)
+    plain, overrides, others = _split(arguments)
     values = _plain_flags(plain, modes)
+    if others and values["mode"] != "compare":
+        raise UsageError(f"{others[0]!r} is no flag; see --help")
+    if values["seeds"] is not None:
+        _check_seeds(values["seeds"], values["mode"], overrides)
     workdir = files.path(values["workdir"]) if values["workdir"] else None
     if workdir is None and values["config"]:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     if cfg is not None:
         apply_overrides(cfg, overrides)
         cfg.check()
-    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"])
+    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"], values["seeds"], tuple(map(Path, others)))
 
 
 def from_file(name: str) -> Config:
@@ -154,18 +154,29 @@ def _words(hint: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, str(hint).replace("NoneType", "none"))
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Plain flags and overrides, each as one "--name=value"."""
+def _check_seeds(num: int, mode: str, overrides: Sequence[str]) -> None:
+    if mode != "train":
+        raise UsageError(f"--seeds is for --mode=train, not for {mode}; leave it out")
+    if num < 1:
+        raise UsageError(f"--seeds is {num}, expected how many runs: at least 1")
+    given = next((one for one in overrides if one.startswith("--config.seed=")), None)
+    if given:
+        raise UsageError(f"{given} and --seeds={num} are both given, and --seeds runs the seeds 1 to {num}; leave out one of the two")
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Plain flags and overrides, each as one "--name=value", and what is no flag."""
     joined: list[str] = []
+    others: list[str] = []
     for argument in arguments:
         if not argument.startswith("-") and joined and "=" not in joined[-1]:
             joined[-1] += f"={argument}"
         elif argument.startswith("-"):
             joined.append(f"--{argument.lstrip('-')}")
         else:
-            raise UsageError(f"{argument!r} is no flag; see --help")
+            others.append(argument)
     overrides = [one for one in joined if re.match(r"--(no)?config\.", one)]
-    return [one for one in joined if one not in overrides], overrides
+    return [one for one in joined if one not in overrides], overrides, others
 
 
 def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, Any]:
@@ -173,6 +184,7 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
     for name in ("config", "workdir", "input", "output"):
         flags.DEFINE_string(name, None, "", flag_values=values)
     flags.DEFINE_enum("mode", modes[0], list(modes), "", flag_values=values)
+    flags.DEFINE_integer("seeds", None, "", flag_values=values)
     names = [one.partition("=")[0] for one in arguments]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

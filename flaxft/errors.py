@@ -20,6 +20,12 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
+class UsageError(UserError):
+    """The command itself is wrong."""
+
+    exit_code = USAGE
+
+
 class NonFiniteError(UserError):
     """Loss or gradients were not finite for several steps in a row."""
 

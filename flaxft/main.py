@@ -1,12 +1,15 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|report] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
 
 --config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input)
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | report (write a run's report again) |
+           compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
+--seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
---output   for predict: a file for those lines instead of the terminal
+--output   for predict: a file for those lines instead of the terminal; for compare: the table as Markdown, and its picture beside it
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from flaxft import errors, files, processes
-from flaxft.errors import Interrupted, UserError
+from flaxft.errors import Interrupted, UsageError, UserError
 
 if TYPE_CHECKING:
     from flaxft.command import Command
@@ -70,13 +73,17 @@ def _is_main_thread() -> bool:
 
 
 def train(command: Command) -> None:
-    from flaxft.command import UsageError
     from flaxft.train.loop import run
 
     if command.config is None or command.workdir is None:
         raise UsageError("--config is missing; give --config=configs/ner.py")
     processes.start()
-    run(command.config, command.workdir)
+    if command.seeds is None:
+        run(command.config, command.workdir)
+    else:
+        from flaxft.train.seeds import run_seeds
+
+        run_seeds(command.config, command.workdir, num=command.seeds)
 
 
 def evaluate(command: Command) -> None:
@@ -95,12 +102,9 @@ def evaluate(command: Command) -> None:
 
 
 def predict(command: Command) -> None:
-    from flaxft.command import UsageError
-
     if command.input is None:
         raise UsageError("--input is missing; give a text file or a .jsonl file")
-    if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
-        raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
+    _check_output(command)
     predictor = _predictor(command)
     lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictor.predict_file(command.input))
     if command.output is None:
@@ -109,8 +113,12 @@ def predict(command: Command) -> None:
         files.write_text(Path(command.output), "".join(lines))
 
 
+def _check_output(command: Command) -> None:
+    if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
+        raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
+
+
 def _predictor(command: Command) -> Predictor:
-    from flaxft.command import UsageError
     from flaxft.predict import from_model, from_run
 
     if command.config is None or command.workdir is None:
@@ -118,7 +126,31 @@ def _predictor(command: Command) -> Predictor:
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict}
+def report(command: Command) -> None:
+    from flaxft.report import write
+
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give --workdir=DIR of a finished run")
+    print(write(command.workdir))
+
+
+def compare(command: Command) -> None:
+    from flaxft import compare as comparisons
+
+    _check_output(command)
+    if command.output and Path(command.output).suffix not in (".md", ".txt"):
+        raise UsageError(f"--output={command.output}: a comparison is written as Markdown; give FILE.md, and the picture is FILE.png")
+    found = comparisons.compare(command.runs)
+    comparisons.show(found)
+    file = Path(command.output) if command.output else None
+    picture = file.with_suffix(".png") if file else Path("compare.png")
+    comparisons.picture(found, picture)
+    if file:
+        comparisons.write_markdown(file, found)
+    print(f"picture in {picture}")
+
+
+MODES = {"train": train, "eval": evaluate, "predict": predict, "report": report, "compare": compare}
 
 
 if __name__ == "__main__":
