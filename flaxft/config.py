@@ -187,7 +187,10 @@ def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any
         raise UserError(f"{file.parent} holds no run (no {file.name}); train first, or give another --workdir") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({error}); restore it, or start a new workdir") from None
-    cfg = from_json(saved, str(file), own=own)
+    try:
+        cfg = from_json(saved, str(file), own=own)
+    except RecursionError:
+        raise UserError(f"{file}: damaged (nested too deep); restore it, or start a new workdir") from None
     if not isinstance(cfg, Config):
         raise UserError(f"{file}: holds no Config; restore it, or start a new workdir")
     missing = [name for name in FACTS if name not in facts]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flaxft.errors import UserError
+from flaxft.errors import UserError, printable_lines
 
 
 @dataclasses.dataclass
@@ -68,9 +68,10 @@ class Writer:
             os.fsync(self._stream.fileno())
 
     def line(self, text: str) -> None:
-        """A line for people."""
+        """Lines for people. Names of files and labels may stand in them, so what a terminal would act on is escaped."""
         if self._silent:
             return
+        text = printable_lines(text)
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from flaxft import config as configs
 from flaxft import errors
 from flaxft.command import Command, UsageError, parse
-from flaxft.errors import Interrupted, UserError
+from flaxft.errors import Interrupted, UserError, printable_lines
 
 if TYPE_CHECKING:
     from flaxft.predict import Predictor
@@ -72,7 +72,7 @@ def evaluate(command: Command) -> None:
         if split != "train":
             result, records = predictor.evaluate(split)
             finals[split] = result.metrics
-            print(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}")
+            print(printable_lines(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}"))
     if not finals:
         raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
     print(json.dumps({"evals": finals}))

@@ -19,7 +19,7 @@ from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
-from flaxft.errors import DiskError, UserError, nearest
+from flaxft.errors import DiskError, UserError, nearest, printable
 from flaxft.models.base import Checkpoint, flatten
 from flaxft.sharding import num_row_shards
 from flaxft.tasks.base import Task
@@ -164,7 +164,7 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
         pace = f"{share:.3g} of {plan.batch_size} a step, once round in {part.num_items / share:,.0f} steps"
         lines.insert(-2, f"{part.name}: {part.num_items:,} examples, {pace}")
     if inputs.task.labels:
-        shown = ", ".join(inputs.task.labels[:12])
+        shown = ", ".join(map(printable, inputs.task.labels[:12]))
         lines.insert(2, f"{len(inputs.task.labels)} labels: {shown}{' ...' if len(inputs.task.labels) > 12 else ''}")
     if max(plan.row_counts) < shards:
         fills = -(-cfg.data.batch_size * shards // max(plan.row_counts))
