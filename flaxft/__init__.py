@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flaxft import runtime as runtime
+from flaxft import runtime
+from flaxft.version import VERSION as __version__
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load", "run", "runtime"]
 
 
 def run(cfg: Any, workdir: str) -> dict[str, Any]:

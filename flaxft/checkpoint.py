@@ -15,7 +15,8 @@ from typing import Any
 
 import jax
 
-from flaxft.errors import DamagedError, DiskError, UserError
+from flaxft import files, processes, version
+from flaxft.errors import DamagedError, DiskError, UserError, reason
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -38,9 +39,11 @@ class Checkpointing:
 class Checkpointer:
     """`directory/<step>/` for each saved step. Saving is asynchronous: arrays are copied before `save` returns, written and hashed after it."""
 
-    def __init__(self, directory: Path, *, keep: int, is_first_process: bool = True):
+    def __init__(self, directory: Path, *, keep: int, facts: Mapping[str, Any] | None = None, is_first_process: bool = True):
+        """`facts` say what a run is: they go into each manifest, and a checkpoint with others is refused. None looks at none."""
         self._directory = directory
         self._keep = keep
+        self._facts = None if facts is None else dict(facts)
         self._is_first = is_first_process
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
@@ -71,19 +74,23 @@ class Checkpointer:
             context.array.saving.use_replica_parallel = False
             with context:
                 response = ocp.save_checkpointables_async(target.absolute(), dict(parts))
-        except OSError as error:
-            raise DiskError(f"{target}: the checkpoint cannot be written ({error}); free space or rights; the last good step is {self.steps()[-1:]}") from None
+        except Exception as error:  # of many kinds: see _not_written
+            raise self._not_written(target, error) from error
         self._pending = self._thread.submit(self._finish, response, target, dict(host))
 
     def wait(self) -> None:
-        """Until the last save counts. Raises DiskError where it could not be written."""
+        """Until the last save counts, for every process. Raises DiskError where it could not be written."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
+            processes.barrier()
 
     def close(self) -> None:
-        self.wait()
-        self._thread.shutdown()
+        """A save that is under way is finished."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
 
     def host(self, step: int) -> dict[str, Any]:
         """What `save` was given as `host`. Raises DamagedError."""
@@ -94,15 +101,25 @@ class Checkpointer:
         from orbax.checkpoint import v1 as ocp
 
         target = self._directory / str(step)
-        verify(target)
-        return dict(ocp.load_checkpointables(target.absolute(), dict(like)))
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            verified = thread.submit(verify, target)
+            try:
+                parts = dict(ocp.load_checkpointables(target.absolute(), dict(like)))
+            except Exception:
+                verified.result()  # what a damaged file does to Orbax is of many kinds: the manifest's word counts
+                raise
+            verified.result()
+        return parts
 
     def restore_newest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """`(step, parts, host)` of the newest undamaged step, None where nothing was ever saved. Raises DamagedError where all are damaged."""
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, self.restore(step, like), self.host(step)
+                self._check_facts(step)
+                found = step, self.restore(step, like), self.host(step)
+                processes.barrier()
+                return found
             except DamagedError as error:
                 log.warning("%s; falling back to the step before", error)
         if steps:
@@ -120,11 +137,28 @@ class Checkpointer:
         try:
             response.result()
             if self._is_first:
-                write_manifest(target, host)
+                write_manifest(target, host, facts=self._facts or {})
+                verify(target)  # before anything older goes
                 self._retain(host)
-        except OSError as error:
-            shutil.rmtree(target, ignore_errors=True)
-            raise DiskError(f"{target}: the checkpoint cannot be written ({error}); free space or rights; the last good step is {self.steps()[-1:]}") from None
+        except Exception as error:  # of many kinds: see _not_written
+            raise self._not_written(target, error) from error
+
+    def _not_written(self, target: Path, error: Exception) -> DiskError:
+        """What is half there is removed. A full disk comes as OSError from us, as errors of other kinds from Orbax and what is under it."""
+        if self._is_first:
+            for entry in (target, *target.parent.glob(f"{target.name}.*")):
+                shutil.rmtree(entry, ignore_errors=True)
+        good = self.steps()
+        last = f"the last good step is {good[-1]}" if good else "no step was saved before"
+        return DiskError(f"{target}: the checkpoint cannot be written ({reason(error)}); free space or rights; {last}, the same command goes on from there")
+
+    def _check_facts(self, step: int) -> None:
+        found = _read_manifest(self._directory / str(step)).get("facts")
+        if self._facts is None or not found:
+            return
+        different = [f"{name}: {_short(found.get(name))} -> {_short(now)}" for name, now in self._facts.items() if found.get(name) != now]
+        if different:
+            raise UserError(f"{self._directory / str(step)} is of another run ({'; '.join(different)}); move it away, or give another --workdir")
 
     def _retain(self, host: Mapping[str, Any]) -> None:
         best = (host.get("best") or {}).get("step")
@@ -133,28 +167,29 @@ class Checkpointer:
                 shutil.rmtree(self._directory / str(step))
 
 
-def write_manifest(target: Path, host: Mapping[str, Any]) -> None:
-    """sha256 and size of every file, and a digest over the manifest itself; synced, then renamed into place."""
+def write_manifest(target: Path, host: Mapping[str, Any], *, facts: Mapping[str, Any]) -> None:
+    """sha256 and size of every file, what the run is, and a digest over the manifest itself; written when all of those are on the disk."""
     import flax
     import orbax.checkpoint
 
-    files = {str(file.relative_to(target)): {"sha256": _hash(file), "size": file.stat().st_size} for file in sorted(target.rglob("*")) if file.is_file()}
-    versions = {"jax": jax.__version__, "flax": flax.__version__, "orbax": orbax.checkpoint.__version__}
-    content: dict[str, Any] = {"version": VERSION, "step": int(target.name), "host": dict(host), "versions": versions, "files": files}
+    found = {}
+    for file in sorted(entry for entry in target.rglob("*") if entry.is_file()):
+        _sync(file)
+        found[str(file.relative_to(target))] = {"sha256": _hash(file), "size": file.stat().st_size}
+    for folder in (target, *(entry for entry in target.rglob("*") if entry.is_dir()), target.parent):
+        _sync(folder)
+    versions = {"flaxft": version.VERSION, "jax": jax.__version__, "flax": flax.__version__, "orbax": orbax.checkpoint.__version__}
+    content: dict[str, Any] = {"version": VERSION, "step": int(target.name), "host": dict(host), "facts": dict(facts), "versions": versions, "files": found}
     content["digest"] = _digest(content)
-    temporary = target / f"{MANIFEST}.tmp"
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, target / MANIFEST)
+    files.write_json(target / MANIFEST, content)
+    _sync(target)
 
 
 def verify(target: Path) -> None:
     """Compares every file with the manifest. Raises DamagedError that names the first that differs."""
-    files = _read_manifest(target)["files"]
+    entries = _read_manifest(target)["files"]
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        for name, right in zip(files, threads.map(lambda name: _same(target / name, files[name]), files), strict=True):
+        for name, right in zip(entries, threads.map(lambda name: _same(target / name, entries[name]), entries), strict=True):
             if not right:
                 raise DamagedError(f"{target / name}: damaged (its size or sha256 is not the manifest's)")
 
@@ -184,3 +219,17 @@ def _digest(content: Mapping[str, Any]) -> str:
 def _hash(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """What was written to it is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

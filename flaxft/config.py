@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flaxft import files
 from flaxft.checkpoint import Checkpointing
 from flaxft.data.pipeline import Data
 from flaxft.errors import UserError, nearest
@@ -20,11 +22,12 @@ from flaxft.models.base import ModelSource
 from flaxft.optim import Optim
 from flaxft.sharding import Mesh
 from flaxft.tasks.base import Task
+from flaxft.watchdog import Watchdog
 
 PLUG_INS = ("tasks", "models", "peft", "methods")  # the packages that a saved "type" may name
 FACTS = ("data", "model", "tokenizer", "vocab_size", "max_length")  # what a run saves beside its config
 # May differ on resume: they change how a run is computed, not what.
-OPERATIONAL = ("mesh", "log", "checkpoint", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision", "model.remat")
+OPERATIONAL = ("mesh", "log", "checkpoint", "watchdog", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision", "model.remat")
 
 
 @dataclasses.dataclass
@@ -46,6 +49,7 @@ class Config:
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     log: Log = dataclasses.field(default_factory=Log)
+    watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
     evals: dict[str, Eval] = dataclasses.field(default_factory=lambda: {"validation": Eval()})
     num_epochs: float = 3.0
     num_steps: int | None = None  # wins over num_epochs; 0 trains nothing and evaluates the model as it is
@@ -54,7 +58,7 @@ class Config:
     def check(self) -> None:
         """Raises UserError for a value of the wrong type or one that cannot be meant."""
         check_types(self, "")
-        for section in (self.optim, self.data, self.checkpoint, self.log):
+        for section in (self.optim, self.data, self.checkpoint, self.log, self.watchdog):
             section.check()
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
@@ -148,7 +152,7 @@ def from_json(value: Any, where: str, *, own: Sequence[type] = ()) -> Any:
 
 
 def _class(name: Any, where: str, own: Sequence[type]) -> Any:
-    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in (Config, Eval, Optim, Data, Mesh, Checkpointing, Log, *own)}
+    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in (Config, Eval, Optim, Data, Mesh, Checkpointing, Log, Watchdog, *own)}
     if name in known:
         return known[name]
     package = Path(__file__).parent
@@ -164,18 +168,7 @@ def _class(name: Any, where: str, own: Sequence[type]) -> Any:
 
 def save(file: Path, cfg: Config, facts: Mapping[str, Any]) -> None:
     """config.json: the resolved config, and the fingerprints of what its paths held."""
-    write_json(file, {"config": to_json(cfg), "facts": dict(facts)})
-
-
-def write_json(file: Path, content: Any) -> None:
-    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(file: Path, content: str) -> None:
-    """Whole or not at all."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(file)
+    files.write_json(file, {"config": to_json(cfg), "facts": dict(facts)})
 
 
 def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any]]:
@@ -205,15 +198,26 @@ def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any
 
 def differences(old: Config, new: Config) -> list[str]:
     """`"optim.learning_rate: 5e-05 -> 0.1"` for each field in which a resumed run would differ. Data and model paths go by fingerprint, not here."""
-    before, after = _flat(to_json(old)), _flat(to_json(new))
     splits = {*old.task.splits(), *new.task.splits()}
-    paths = [name for name in (*before, *after) if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
-    ignored = (*OPERATIONAL, *paths)
+    before, after = _decisive(old, splits), _decisive(new, splits)
     return [
         f"{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}"
         for name in sorted(set(before) | set(after))
-        if before.get(name) != after.get(name) and not any(name == one or name.startswith(f"{one}.") for one in ignored)
+        if before.get(name) != after.get(name)
     ]
+
+
+def fingerprint(cfg: Config) -> str:
+    """A sha256 over all that decides what is computed: equal where `differences` finds none."""
+    splits = {*cfg.task.splits(), "train", "validation", "test"}
+    return hashlib.sha256(json.dumps(_decisive(cfg, splits), sort_keys=True).encode()).hexdigest()
+
+
+def _decisive(cfg: Config, splits: Collection[str]) -> dict[str, Any]:
+    """Dotted field -> value, without those that are operational and those that are paths of `splits`."""
+    flat = _flat(to_json(cfg))
+    paths = [name for name in flat if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
+    return {name: value for name, value in flat.items() if not any(name == one or name.startswith(f"{one}.") for one in (*OPERATIONAL, *paths))}
 
 
 def _shown(value: Any) -> str:

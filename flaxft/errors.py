@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import re
 from collections.abc import Iterable
 
 OK, USER_ERROR, USAGE, NON_FINITE, DAMAGED, DISK, HANG, SIGINT, SIGTERM = 0, 1, 2, 3, 4, 5, 6, 130, 143
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 class UserError(Exception):

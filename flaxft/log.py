@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flaxft import files
 from flaxft.errors import UserError, printable_lines
 
 
@@ -42,8 +43,10 @@ class Writer:
         """Drops the records of steps after `step`: they will be done again. A half-written last line goes too."""
         if not self._file or not self._file.exists():
             return
-        kept = [line for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines() if _step_of(line) <= step]
-        self._replace(kept)
+        text = self._file.read_text(encoding="utf-8", errors="replace")
+        kept = "".join(f"{line}\n" for line in text.splitlines() if _step_of(line) <= step)
+        if kept != text:
+            files.write_text(self._file, kept)
 
     def amend(self, step: int, record: Mapping[str, Any]) -> None:
         """Adds to the line of `step`, the last one: an evaluation that a resumed run made up for."""
@@ -51,7 +54,7 @@ class Writer:
             return
         *before, last = self._file.read_text(encoding="utf-8").splitlines()
         assert _step_of(last) == step, (last, step)
-        self._replace([*before, json.dumps(json.loads(last) | dict(record))])
+        files.write_text(self._file, "".join(f"{line}\n" for line in [*before, json.dumps(json.loads(last) | dict(record))]))
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl: `step` and what belongs to it."""
@@ -101,13 +104,6 @@ class Writer:
             self.sync()
             self._stream.close()
             self._stream = None
-
-    def _replace(self, lines: list[str]) -> None:
-        assert self._file, "only with a workdir"
-        assert not self._stream, "only between open files"
-        temporary = self._file.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.replace(temporary, self._file)
 
 
 class LineHandler(logging.Handler):

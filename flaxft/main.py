@@ -11,23 +11,22 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from flaxft import config as configs
-from flaxft import errors
-from flaxft.command import Command, UsageError, parse
+from flaxft import errors, files, processes
 from flaxft.errors import Interrupted, UserError, printable_lines
 
 if TYPE_CHECKING:
+    from flaxft.command import Command
     from flaxft.predict import Predictor
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         print(__doc__)
         return errors.OK
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)} if _is_main_thread() else {}
     try:
+        from flaxft.command import parse
+
         command = parse(arguments, modes=list(MODES))
         MODES[command.mode](command)
         return errors.OK
@@ -48,20 +50,32 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OK
-    except KeyboardInterrupt:
-        return errors.SIGINT
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in errors.DISK_ERRORS:
             raise
         print(f"error: {error.filename or 'disk'}: {error.strerror}; free space, or give another --workdir", file=sys.stderr)
         return errors.DISK
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Outside of training a signal ends the process at once: there is nothing to save, and what is written is whole or not there."""
+    os._exit(128 + number)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def train(command: Command) -> None:
+    from flaxft.command import UsageError
     from flaxft.train.loop import run
 
     if command.config is None or command.workdir is None:
         raise UsageError("--config is missing; give --config=configs/ner.py")
+    processes.start()
     run(command.config, command.workdir)
 
 
@@ -77,10 +91,12 @@ def evaluate(command: Command) -> None:
         raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
     print(json.dumps({"evals": finals}))
     if command.has_run and command.workdir:
-        configs.write_json(command.workdir / "eval.json", {"evals": finals})
+        files.write_json(command.workdir / "eval.json", {"evals": finals})
 
 
 def predict(command: Command) -> None:
+    from flaxft.command import UsageError
+
     if command.input is None:
         raise UsageError("--input is missing; give a text file or a .jsonl file")
     if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
@@ -90,10 +106,11 @@ def predict(command: Command) -> None:
     if command.output is None:
         sys.stdout.writelines(lines)
     else:
-        configs.write_text(Path(command.output), "".join(lines))
+        files.write_text(Path(command.output), "".join(lines))
 
 
 def _predictor(command: Command) -> Predictor:
+    from flaxft.command import UsageError
     from flaxft.predict import from_model, from_run
 
     if command.config is None or command.workdir is None:
@@ -105,4 +122,8 @@ MODES = {"train": train, "eval": evaluate, "predict": predict}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    if code in (errors.SIGINT, errors.SIGTERM):
+        os._exit(code)  # without waiting for programs that XLA has begun to compile
+    sys.exit(code)

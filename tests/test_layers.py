@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flaxft"
+EVERYBODYS = ("errors", "files")
 JIT_ALLOWED = ("train/step", "train/loop", "train/evaluate", "predict", "export/*")
 
 
@@ -66,7 +67,7 @@ def fault(edge: Edge, table: list[Row]) -> str | None:
     pattern, row = next((pair for pair in fitting if pair[0] == edge.source), fitting[0])
     sibling = pattern != edge.source and not pattern.endswith("*") and fits(pattern, edge.target)
     allowed = row.allowed + (row.lazily if edge.lazy else ())
-    if sibling or edge.target == "errors" or any(fits(target, edge.target) for target in allowed):
+    if sibling or edge.target in EVERYBODYS or any(fits(target, edge.target) for target in allowed):
         return None
     how = " outside a function" if any(fits(target, edge.target) for target in row.lazily) else ""
     return f"flaxft/{edge.source}.py:{edge.line} imports {edge.target}{how}; allowed: {', '.join((*row.allowed, *row.lazily, 'errors'))}"

@@ -9,14 +9,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from flaxft.data.base import Features, Record, Source, Tokenizer
-from flaxft.errors import UserError
+from flaxft.errors import DiskError, UserError, reason
 
 VERSION = 2  # of the layout below and of what `Task.features` may return
 CHUNK = 8192  # features a record batch of the file: bounds the memory that writing takes
@@ -76,13 +76,14 @@ class Items:
 
 
 def build_items(
-    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None = None, use_cache: bool = True
-) -> Items:
+    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None = None, use_cache: bool = True,
+    poll: Callable[[], None] = lambda: None,
+) -> Items:  # fmt: skip
     """Tokenises a source, or finds it done. `key` says all that the features depend on beside the source and `max_length`.
 
-    Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it.
+    Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it. `poll` may raise to abandon it.
     """
-    items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache)
+    items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache, poll=poll)
     num_records = len(np.unique(items.records[items.num_cut > 0]))
     if num_records:
         logging.getLogger("flaxft").warning(
@@ -92,7 +93,9 @@ def build_items(
     return items
 
 
-def _find_or_make(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None, use_cache: bool) -> Items:
+def _find_or_make(
+    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None, use_cache: bool, poll: Callable[[], None]
+) -> Items:
     name = hashlib.sha256(json.dumps([VERSION, source.fingerprint, key, max_length]).encode()).hexdigest()
     directory = cache or default_cache() / "items"
     file = directory / f"{name[:32]}.arrow"
@@ -108,12 +111,15 @@ def _find_or_make(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
     os.close(handle)
     try:
-        _write(Path(temporary), _all_features(source, task, tokenizer, max_length))
+        _write(Path(temporary), _all_features(source, task, tokenizer, max_length, poll))
         if not use_cache:
             items = Items(Path(temporary))
             Path(temporary).unlink()  # mapped for as long as `items` lives, and then gone
             return items
         os.replace(temporary, file)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise DiskError(f"{directory}: tokenised data cannot be written ({reason(error)}); free space, or name another folder in FLAXFT_CACHE") from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -132,8 +138,12 @@ def default_cache() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxft"
 
 
-def _all_features(source: Source, task: Featurizer, tokenizer: Tokenizer, max_length: int) -> Iterator[tuple[int, Features]]:
+def _all_features(
+    source: Source, task: Featurizer, tokenizer: Tokenizer, max_length: int, poll: Callable[[], None]
+) -> Iterator[tuple[int, Features]]:
     for index in range(len(source)):
+        if index % 100 == 0:
+            poll()
         try:
             features = task.features(source[index], tokenizer, max_length=max_length)
         except UserError as error:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flaxft import files
 from flaxft.errors import UserError
 
 VERSION = 1
@@ -63,7 +64,7 @@ class Plan:
         return math.ceil(self.num_items / self.batch_size)
 
     def save(self, file: Path) -> None:
-        file.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        files.write_json(file, dataclasses.asdict(self))
 
     @classmethod
     def read(cls, file: Path) -> Plan:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flaxft import files
 from flaxft.errors import UserError, reason
 
 if TYPE_CHECKING:
@@ -158,10 +159,10 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:
     """Writes tokenizer.json, and beside it the small files of `source` that transformers reads it with."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.backend.save(str(directory / "tokenizer.json"))
+    files.write_text(directory / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (source / name).is_file():
-            (directory / name).write_bytes((source / name).read_bytes())
+            files.write_bytes(directory / name, (source / name).read_bytes())
 
 
 def windows(word_ids: np.ndarray, *, capacity: int) -> list[tuple[int, int]]:

@@ -15,24 +15,26 @@ from typing import Any
 
 import jax
 
-from flaxft import config as configs
+from flaxft import errors, files, processes
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
 from flaxft.data.pipeline import Pipeline, workload
-from flaxft.errors import Interrupted, NonFiniteError, UserError
+from flaxft.errors import DiskError, Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
 from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import WritesFiles, fits_head
+from flaxft.tasks.base import Task, WritesFiles, fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
+from flaxft.train.lock import Lock
 from flaxft.train.meter import Meter
 from flaxft.train.signals import Signals
 from flaxft.train.step import TrainStep, make_loss_fn
+from flaxft.watchdog import Heartbeat
 
 NON_FINITE_LIMIT = 5  # skipped steps in a row after which the run stops
 AHEAD = 2  # steps dispatched beyond the one that is computed: enough to hide the host, few enough to stop soon on a signal
@@ -45,25 +47,36 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
 
     Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
     """
-    writer = Writer(Path(workdir), is_first_process=jax.process_index() == 0)
+    workdir = Path(workdir)
+    writer = Writer(workdir, is_first_process=processes.is_first())
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)
     logging.getLogger("flaxft").setLevel(logging.INFO)
     try:
-        with Signals() as signals, contextlib.ExitStack() as stack:
-            return _run(cfg, Path(workdir), writer, signals, stack)
+        cfg.check()
+        with contextlib.closing(writer), Signals() as signals, Heartbeat(cfg.watchdog, workdir) as heart, contextlib.ExitStack() as stack:
+            return _run(cfg, workdir, writer, signals, heart, stack)
+    except OSError as error:
+        if error.errno not in errors.DISK_ERRORS:
+            raise
+        last = Checkpointer(workdir / "checkpoints", keep=1, is_first_process=False).steps()[-1:]
+        good = f"the last good step is {last[0]}, the same command goes on from there" if last else "no step was saved"
+        raise DiskError(f"{error.filename or workdir}: {error.strerror}; free space, or give another --workdir; {good}") from None
     finally:
         logging.getLogger("flaxft").removeHandler(handler)
-        writer.close()
 
 
-def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: contextlib.ExitStack) -> dict[str, Any]:
+def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: Heartbeat, stack: contextlib.ExitStack) -> dict[str, Any]:
+    def poll() -> None:
+        """Called all along: says that the run lives, and raises Interrupted where it is to stop."""
+        heart.beat()
+        signals.poll()
+
     # ---- what is asked, and the data: nothing is written before all of it is found sound --------------------------------------------------------
-    cfg.check()
     prepare.check_writable(workdir)
     mesh = make_mesh(cfg.mesh)
     checkpoint = cfg.model.open()
-    inputs = prepare.open_inputs(cfg, checkpoint, poll=signals.poll)
+    inputs = prepare.open_inputs(cfg, checkpoint, poll=poll)
     task, records, items = inputs.task, inputs.records, inputs.items
     if "train" not in items:
         raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
@@ -71,7 +84,10 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
     schedule = make_schedule(cfg.optim, num_steps)
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
-    prepare.claim_workdir(cfg, checkpoint, inputs, workdir)
+    prepare.make_workdir(workdir)
+    if processes.is_first():
+        stack.enter_context(Lock(workdir))
+    facts = prepare.claim_workdir(cfg, checkpoint, inputs, workdir)
 
     # ---- the plan: which items, in which rows ---------------------------------------------------------------------------------------------------
     plan = prepare.read_or_make_plan(cfg, checkpoint, inputs, mesh, workdir, num_steps=num_steps)
@@ -104,19 +120,23 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     def empty(num_rows: int) -> Batch:
         return put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh))
 
-    with concurrent.futures.ThreadPoolExecutor(4) as threads:  # XLA compiles outside the GIL
-        jobs = [threads.submit(step_fn.compile, state, empty(num_rows)) for num_rows in (plan.row_counts if num_steps else ())]
-        if num_steps and not plan.fits:
-            jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.row_counts[-1])))
-        if scored:
-            jobs.append(threads.submit(evaluator.compile, state.params, state.frozen, pipeline, shape))
-        for job in jobs:
-            job.result()
-            signals.poll()
+    threads = concurrent.futures.ThreadPoolExecutor(4)  # XLA compiles outside the GIL
+    jobs = [threads.submit(step_fn.compile, state, empty(num_rows)) for num_rows in (plan.row_counts if num_steps else ())]
+    if num_steps and not plan.fits:
+        jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.row_counts[-1])))
+    if scored:
+        jobs.append(threads.submit(evaluator.compile, state.params, state.frozen, pipeline, shape))
+    threads.shutdown(wait=False)  # what XLA has begun it ends: who is interrupted here does not wait for that
+    waiting = set(jobs)
+    while waiting:
+        waiting = concurrent.futures.wait(waiting, timeout=0.2).not_done
+        poll()
+    for job in jobs:
+        job.result()
     free_heap()  # of what compiling took
 
     # ---- restore --------------------------------------------------------------------------------------------------------------------------------
-    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.checkpoint.keep, is_first_process=jax.process_index() == 0)
+    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.checkpoint.keep, facts=facts, is_first_process=processes.is_first())
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), states.saved(state), states.saved(shardings))
     step = 0
     progress: dict[str, Any] = {"best": None, "bad_evals": 0, "stopped": False, "evaluated": 0, "calibration": None, "totals": None}
@@ -138,21 +158,21 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
 
     def evaluate() -> dict[str, dict[str, float]]:
         """Scores the splits that are due and keeps the record of the best; the first split of the config decides."""
-        found = {}
+        found, after = {}, dict(progress)  # who is interrupted here has evaluated nothing
         for name in filter(is_due, evals):
-            calibration = None if name == next(iter(evals)) else progress["calibration"]
-            result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=signals.poll)
+            calibration = None if name == next(iter(evals)) else after["calibration"]
+            result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=poll)
             found[name] = result.metrics
             shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
             writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in shown.items()))
             if calibration is None:
-                progress["calibration"] = result.calibration
-                better, value = improves(result.metrics, task.main_metric, progress["best"] and progress["best"]["value"])
-                progress["bad_evals"] = 0 if better else progress["bad_evals"] + 1
+                after["calibration"] = result.calibration
+                better, value = improves(result.metrics, task.main_metric, after["best"] and after["best"]["value"])
+                after["bad_evals"] = 0 if better else after["bad_evals"] + 1
                 if better:
-                    progress["best"] = {"step": step, "split": name, "metric": task.main_metric, "value": value, "calibration": result.calibration}
-                progress["stopped"] = 0 < evals[name].patience <= progress["bad_evals"]
-        progress["evaluated"] = step
+                    after["best"] = {"step": step, "split": name, "metric": task.main_metric, "value": value, "calibration": result.calibration}
+                after["stopped"] = 0 < evals[name].patience <= after["bad_evals"]
+        progress.update(after, evaluated=step)
         return found
 
     def save() -> None:
@@ -168,7 +188,8 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
             save()
         meter.restart()
         while step < num_steps and not progress["stopped"]:
-            signals.poll()
+            poll()
+            signals.poll_step(step, ahead=ahead)
             with meter.waiting():
                 micro_batches = next(batches)
             state, metrics = step_fn(state, [put(batch, rows(mesh)) for batch in micro_batches])
@@ -201,17 +222,22 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, stack: co
     params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
     finals = {}
     for name in scored:
-        result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=signals.poll)
+        result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=poll)
         finals[name] = result.metrics
-        (workdir / "predictions").mkdir(exist_ok=True)
-        lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in result.decoded)
-        configs.write_text(workdir / "predictions" / f"{name}.jsonl", "".join(lines))
-        for file, content in task.files(result.decoded).items() if isinstance(task, WritesFiles) else ():
-            (workdir / "predictions" / name).mkdir(exist_ok=True)
-            configs.write_text(workdir / "predictions" / name / file, content)
+        if processes.is_first():
+            _write_predictions(workdir / "predictions", name, task, result.decoded)
         writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
         writer.line(task.report(result.decoded, records[name]))
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
-    configs.write_json(workdir / "results.json", results)
+    if processes.is_first():
+        files.write_json(workdir / "results.json", results)
     writer.line(f"results in {workdir / 'results.json'}")
     return results
+
+
+def _write_predictions(folder: Path, split: str, task: Task, decoded: list[dict[str, Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in decoded))
+    for name, content in task.files(decoded).items() if isinstance(task, WritesFiles) else ():
+        (folder / split).mkdir(exist_ok=True)
+        files.write_text(folder / split / name, content)

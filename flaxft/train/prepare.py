@@ -8,12 +8,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from flaxft import config as configs
+from flaxft import files, processes
 from flaxft.config import Config
 from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
@@ -51,8 +52,9 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         poll()
         records[name] = task.records(name, max_examples=cfg.data.max_examples)
         items[name] = build_items(
-            records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache
-        )
+            records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache,
+            poll=poll,
+        )  # fmt: skip
     if len(items) > 1 and "train" in items:
         _warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items)
@@ -84,10 +86,21 @@ def check_writable(workdir: Path) -> None:
         raise UserError(f"--workdir={workdir}: {existing} cannot be written; give another --workdir, or the right to write there")
 
 
-def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> None:
-    """Writes config.json and model/, or compares with what a run left there. Raises UserError naming the fields that differ."""
+def make_workdir(workdir: Path) -> None:
+    """Raises UserError, DiskError."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(workdir, error) from None
+
+
+def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> dict[str, Any]:
+    """Writes config.json and model/, or compares with what a run left there; returns what each checkpoint has to say of the run it belongs to.
+
+    Raises UserError naming the fields that differ.
+    """
     data = {name: items.fingerprint for name, items in inputs.items.items()}
-    facts = {"data": data, "model": checkpoint.fingerprint, "tokenizer": inputs.tokenizer.fingerprint}
+    facts: dict[str, Any] = {"data": data, "model": checkpoint.fingerprint, "tokenizer": inputs.tokenizer.fingerprint}
     facts |= {"vocab_size": checkpoint.encoder.vocab_size, "max_length": checkpoint.encoder.max_length}
     file = workdir / "config.json"
     if file.exists():
@@ -98,14 +111,21 @@ def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: 
         if different:
             raise UserError(f"{workdir} holds a run with another config ({'; '.join(different)}); give another --workdir, or the same config")
         facts["data"] = before["data"] | data
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        save_tokenizer(inputs.tokenizer, checkpoint.directory, workdir / "model")
-        configs.write_json(workdir / "model" / "config.json", dict(checkpoint.config))
-        configs.save(file, cfg, facts)
-    except OSError as error:
-        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
-        raise kind(f"{workdir} cannot be written ({error}); give another --workdir, or free space") from None
+    processes.barrier()  # all have compared with what was there
+    if processes.is_first():
+        try:
+            save_tokenizer(inputs.tokenizer, checkpoint.directory, workdir / "model")
+            files.write_json(workdir / "model" / "config.json", dict(checkpoint.config))
+            configs.save(file, cfg, facts)
+        except OSError as error:
+            raise _cannot_write(workdir, error) from None
+    identity = {"config": configs.fingerprint(cfg), "labels": list(inputs.task.labels), "tokenizer": facts["tokenizer"], "model": facts["model"]}
+    return identity | {"train data": facts["data"]["train"]}
+
+
+def _cannot_write(workdir: Path, error: OSError) -> UserError:
+    kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(f"{workdir} cannot be written ({error}); give another --workdir, or free space")
 
 
 def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh: jax.sharding.Mesh, workdir: Path, *, num_steps: int) -> Plan:
@@ -129,7 +149,7 @@ def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh:
         accumulates=inputs.task.decomposes,
         parts=_parts(inputs.records["train"], items),
     )
-    if jax.process_index() == 0:
+    if processes.is_first():
         plan.save(file)
     return plan
 
@@ -182,7 +202,7 @@ def padding_to_longest(cfg: Config, items: Items) -> float:
 def not_finite(inputs: Inputs, record_ids: Mapping[int, list[int]], workdir: Path) -> str:
     """Writes the examples of the steps that were skipped in a row to nonfinite.json; returns the message."""
     places = {str(step): [inputs.records["train"].where(record) for record in ids] for step, ids in record_ids.items()}
-    configs.write_json(workdir / "nonfinite.json", places)
+    files.write_json(workdir / "nonfinite.json", places)
     steps = sorted(record_ids)
     return (
         f"loss or gradients were not finite in steps {steps[0]} to {steps[-1]}; their examples are in {workdir / 'nonfinite.json'}; "

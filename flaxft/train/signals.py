@@ -8,6 +8,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+import jax
+
+from flaxft import processes
 from flaxft.errors import Interrupted
 
 
@@ -16,6 +19,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._stop: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -29,11 +33,30 @@ class Signals:
             signal.signal(number, handler)
 
     def poll(self) -> None:
-        """Raises Interrupted if a signal came."""
-        if self._received is not None:
-            raise Interrupted(self._received, f"stopped by {signal.Signals(self._received).name}")
+        """Raises Interrupted if a signal came. With several processes it waits for `poll_step`: one alone cannot leave what all compute."""
+        if self._received is not None and jax.process_count() == 1:
+            raise _interrupted(self._received)
+
+    def poll_step(self, step: int, *, ahead: int) -> None:
+        """Before each step: raises Interrupted if a signal came here, or to another process of the run; all stop before the same step.
+
+        A process is at most `ahead` + 1 steps before another, because it waits for steps that all of them compute: nobody has passed `step` + `ahead` + 2.
+        """
+        self.poll()
+        if jax.process_count() == 1:
+            return
+        if self._received is not None and self._stop is None:
+            self._stop = processes.propose("stop", step + ahead + 2)
+        if self._stop is None:
+            self._stop = processes.proposed("stop")
+        if self._stop is not None and step >= self._stop:
+            raise _interrupted(self._received or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
             os._exit(128 + number)
         self._received = number
+
+
+def _interrupted(number: int) -> Interrupted:
+    return Interrupted(number, f"stopped by {signal.Signals(number).name}")

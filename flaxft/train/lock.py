@@ -1,0 +1,57 @@
+"""One run at a time in a workdir."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from flaxft.errors import UserError
+
+UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # some network file systems
+
+
+class Lock:
+    """A context that holds `workdir/lock`. The kernel lets go of it when the process ends, however it ends: a lock that is left behind is taken over."""
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Lock:
+        """Raises UserError that names the process which holds it."""
+        self._descriptor = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                logging.getLogger("flaxft").warning("%s: this file system has no locks; see to it that no second run uses the same --workdir", self._workdir)
+                return self
+            holder = self._holder()
+            self._close()
+            raise UserError(f"{self._workdir} is in use by {holder}; wait for it, stop it, or give another --workdir") from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def _holder(self) -> str:
+        assert self._descriptor is not None
+        try:
+            found = json.loads(os.pread(self._descriptor, 1000, 0))
+            return f"process {found['pid']} on {found['host']} since {found['since']}"
+        except (ValueError, KeyError, TypeError):  # it has the lock and has not written yet
+            return "another process"
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
