@@ -57,18 +57,27 @@ class Config:
 
     def check(self) -> None:
         """Raises UserError for a value of the wrong type or one that cannot be meant."""
-        check_types(self, "")
+        problems = self.problems()
+        if problems:
+            raise UserError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """Everything that `check` finds, one line each. Where types are wrong, these alone: nothing else can be compared."""
+        found = _wrong_types(self, "")
+        if found:
+            return found
         for section in (self.optim, self.data, self.checkpoint, self.log, self.watchdog):
-            section.check()
+            found += wrong_fields(section).values()
         if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
+            found.append(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
         if not 0 < self.num_epochs < math.inf:
-            raise UserError(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
+            found.append(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
         if self.num_steps is not None and self.num_steps < 0:
-            raise UserError(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")
+            found.append(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")
         for name, one in self.evals.items():
             if one.every < 0 or one.patience < 0:
-                raise UserError(f"evals.{name} is {one}, expected numbers that are not negative")
+                found.append(f"evals.{name} is {one}, expected numbers that are not negative")
+        return found
 
 
 def check_types(value: Any, path: str) -> None:
@@ -76,6 +85,17 @@ def check_types(value: Any, path: str) -> None:
     wrong = _wrong_types(value, path)
     if wrong:
         raise UserError("; ".join(wrong))
+
+
+def wrong_fields(section: Any) -> dict[str, str]:
+    """Field -> what the section's `check` says of its value, where the others have their defaults."""
+    found = {}
+    for field in dataclasses.fields(section):
+        try:
+            type(section)(**{field.name: getattr(section, field.name)}).check()
+        except UserError as error:
+            found[field.name] = str(error)
+    return found
 
 
 def _wrong_types(value: Any, path: str) -> list[str]:

@@ -1,10 +1,11 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|doctor] [--config.SECTION.FIELD=VALUE ...]
 
 --config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input)
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) |
+           doctor (look at all that a run needs, without training; every problem is one line)
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
 --output   for predict: a file for those lines instead of the terminal
 """
@@ -16,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -39,8 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         from flaxft.command import parse
 
         command = parse(arguments, modes=list(MODES))
-        MODES[command.mode](command)
-        return errors.OK
+        return MODES[command.mode](command) or errors.OK
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -115,10 +115,20 @@ def _predictor(command: Command) -> Predictor:
 
     if command.config is None or command.workdir is None:
         raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
+    command.config.check()
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict}
+def doctor(command: Command) -> int:
+    from flaxft.command import UsageError
+    from flaxft.doctor import examine, show
+
+    if command.config is None or command.workdir is None:
+        raise UsageError("--config is missing; give --config=configs/ner.py, or the --workdir of a run")
+    return show(examine(command.config, command.workdir))
+
+
+MODES: dict[str, Callable[[Command], int | None]] = {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}
 
 
 if __name__ == "__main__":
