@@ -29,6 +29,7 @@ from flaxft.main import main
 from flaxft.models.hf import Pretrained
 from flaxft.models.weights import read_array, stored_tensors
 from tests import tiny
+from tests.hub import HubServer
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flaxft"
@@ -130,10 +131,16 @@ LOAD = """
 import json
 from pathlib import Path
 from flaxft.data.source import open_source
+from flaxft.errors import UserError
 from flaxft.main import main
 folder = Path(sys.argv[1])
 for name in ("a.csv", "a.jsonl", "a.parquet", "train.conll"):
     assert len(open_source(str(folder / name), split="train")), name
+assert len(open_source("hub:org/plain", split="train")) == 3
+try:
+    open_source("hub:org/script", split="train")
+except UserError as error:
+    assert "scripts are no longer supported" in str(error), error
 train = [f"--config={folder / 'config.py'}", f"--workdir={folder / 'run'}", f"--config.task.train={folder / 'a.jsonl'}", "--config.task.test="]
 assert main(train) == 0
 assert main([*train, "--config.seed=9"]) == 1  # a line on stderr
@@ -165,15 +172,23 @@ def watched(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     (folder / "a.csv").write_text("text,label\nanna,1\n")
     (folder / "in.txt").write_text("anna in paris\n")
     pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
-    environment = os.environ | KEYS | {"FLAXFT_CACHE": str(folder / "cache")}  # the tests' compile cache stays: its place has a variable of its own
-    return folder, subprocess.run([sys.executable, "-c", WATCH + LOAD, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    for name in ("plain", "script"):
+        (folder / "datasets" / "org" / name).mkdir(parents=True)
+        (folder / "datasets" / "org" / name / "train.jsonl").write_text('{"text": "anna", "label": "x"}\n' * 3)
+    # older versions of `datasets` ran a data set's script
+    (folder / "datasets" / "org" / "script" / "script.py").write_text(f"open({str(folder / 'canary')!r}, 'w')\n")
+    with HubServer(folder) as hub:
+        # the tests' compile cache stays: its place has a variable of its own
+        environment = hub.environment(folder / "hub") | KEYS | {"FLAXFT_CACHE": str(folder / "cache")}
+        return folder, subprocess.run([sys.executable, "-c", WATCH + LOAD, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_nothing_is_unpickled_on_any_load_path(watched):
-    """Model, column file, JSONL, CSV, Parquet, a run and its checkpoint, a prediction. torch is not imported either."""
-    _, done = watched
+    """Model, column file, JSONL, CSV, Parquet, a data set of the hub, a run and its checkpoint, a prediction. torch is not imported either."""
+    folder, done = watched
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "EVENTS []"
+    assert not (folder / "canary").exists(), "a data set's script ran"
 
 
 def test_keys_stay_in_the_environment(watched):
