@@ -249,6 +249,9 @@ def test_a_workdir_that_is_a_file(config, capsys):
     (config.parent / "run").write_text("mine")
     code, _, problems = look(config, capsys)
     assert code == errors.USER_ERROR and len(problems) == 1 and "is a file" in problems[0]
+    code = main(["--mode=doctor", f"--config={config}", f"--workdir={config.parent / ('a' * 300)}"])
+    assert code == errors.USER_ERROR
+    assert "File name too long" in capsys.readouterr().err
 
 
 # ---- how it looks -----------------------------------------------------------------------------------------------------------------------------------
