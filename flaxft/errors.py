@@ -71,7 +71,7 @@ def reason(error: BaseException) -> str:
 
 
 # What stands before the host of an address, and keys as the hub and the usual servers write them.
-SECRETS = re.compile(r"(\w:/{1,2})[^/\s@'\"]+(?=@)|\bhf_[A-Za-z0-9]{16,}|((?i:bearer) )[\w.~+/=-]{8,}")
+SECRETS = re.compile(r"(\w:/{1,2})[^/\s@'\"]+(?=@)|\bhf_[A-Za-z0-9]{30,}|((?i:bearer) )[\w.~+/=-]{8,}")
 
 
 def printable(text: str) -> str:

@@ -605,7 +605,8 @@ def test_what_is_logged_is_one_line(capsys):
         ("https://user:secret@host/x", "https://***@host/x"),
         ("s3://AKIA:key@bucket and mailto a@b.c", "s3://***@bucket and mailto a@b.c"),
         ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer ***"),
-        ("token hf_abcdefghijklmnopqrst is wrong", "token *** is wrong"),
+        (f"token hf_{'aB3' * 11} is wrong", "token *** is wrong"),
+        ("runs/hf_bertbaseuncasedfinetuned/x", "runs/hf_bertbaseuncasedfinetuned/x"),
         ("runs/user@host/x, http://host/a@b", "runs/user@host/x, http://host/a@b"),
         ("bearer of news", "bearer of news"),
     ],
@@ -625,3 +626,35 @@ def test_labels_with_control_characters(files, capsys):
     assert r"B-P\x1b[31mER" in out and r"LO\nC" in out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", out + err)
     assert not re.search(r"^C\b", out, re.MULTILINE), "no line begins with what stands behind a label's line break"
+
+
+# ---- the audit of the lock --------------------------------------------------------------------------------------------------------------------------
+
+SOUND, BAD, UNKNOWN = (
+    {"name": "a", "version": "1", "vulns": []},
+    {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["3"]}]},
+    {"name": "c", "skip_reason": "not found on PyPI: c (4)"},
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ([SOUND], 0, ["1 pins, none with a known vulnerability"]),
+        ([SOUND, BAD], 1, ["b 2: PYSEC-1 CVE-1, fixed in 3", "1 of 2 pins have known vulnerabilities"]),
+        ([SOUND, UNKNOWN], 1, ["1 of 2 pins could not be audited", "not found on PyPI: c (4)"]),
+        (None, 1, ["pip-audit ended with 1 and no result (no network)", "nothing was audited"]),
+    ],
+    ids=["clean", "vulnerable", "not found", "no answer"],
+)
+def test_what_the_audit_makes_of_pip_audits_answer(tmp_path, found, code, words):
+    """The answers are made up; the script itself needs the network. A package that pip-audit passes over is no clean one."""
+    script = re.search(r"<<'PY'\n(.*)\nPY\n", (ROOT / ".ci" / "audit").read_text(encoding="utf-8"), re.DOTALL)
+    assert script
+    (tmp_path / "sbom.json").write_text('{"components": [1, 2]}')
+    (tmp_path / "stderr").write_text("Traceback\nno network\n")
+    if found is not None:
+        (tmp_path / "audit.json").write_text(json.dumps({"dependencies": found}))
+    done = subprocess.run([sys.executable, "-", str(tmp_path), str(tmp_path / "sbom.json"), "1"], input=script[1], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert all(word in done.stdout + done.stderr for word in ["2 components", *words]), done.stdout + done.stderr
