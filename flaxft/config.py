@@ -67,7 +67,13 @@ class Config:
         if found:
             return found
         for section in (self.optim, self.data, self.checkpoint, self.log, self.watchdog):
-            found += wrong_fields(section).values()
+            wrong = list(wrong_fields(section).values())
+            if not wrong:
+                try:
+                    section.check()  # what only several fields together get wrong
+                except UserError as error:
+                    wrong = [str(error)]
+            found += wrong
         if not 0 <= self.seed < 2**32:
             found.append(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
         if not 0 < self.num_epochs < math.inf:

@@ -73,7 +73,7 @@ def test_a_sound_config(config, capsys):
     assert "23,591 parameters, all finite, 231 of them new" in " ".join(out.split())  # 7 labels of a hidden size of 32
     num_steps = 2 * -(-len(train.lengths) // 8)
     assert f"steps    {num_steps} of 8 examples, {num_steps // 2} an epoch" in out
-    for word in ("labels   7: O, B-LOC", "rows ", "padding ", "memory ", "disk ", "workdir ", ", new", "tokens of an example, train"):
+    for word in ("pieces   93 in the tokenizer, 128 embeddings in the model", "labels   7: O, B-LOC", "rows ", "padding ", "memory ", "disk ", "workdir ", ", new", "tokens of an example, train"):
         assert word in out, word
 
 
@@ -156,6 +156,12 @@ def test_warnings_do_not_fail(config, capsys):
     assert (code, problems) == (errors.OK, [])
     assert "warning: validation: 60 of 60 records are in the train split too" in out
     assert "no problem found, 1 warning;" in out
+
+
+def test_a_tokenizer_that_may_be_another_models(config, capsys):
+    tiny.encoder(config.parent / "encoder", vocab_size=200)
+    code, out, problems = look(config, capsys)
+    assert (code, problems) == (errors.OK, []) and "the tokenizer has 93 pieces and the model 200 embeddings; is it the model's own?" in out
 
 
 def test_without_a_train_split(config, capsys):
