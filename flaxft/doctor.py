@@ -136,10 +136,10 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
         with found.looking():
             tokenizer = load_tokenizer(checkpoint.directory, vocab_size=checkpoint.encoder.vocab_size, max_length=checkpoint.encoder.max_length)
     if checkpoint is not None and tokenizer is not None:
-        num_pieces, num_rows = len(tokenizer.pieces), checkpoint.encoder.vocab_size
-        found.facts["pieces"] = f"{num_pieces:,} in the tokenizer, {num_rows:,} embeddings in the model"
-        if num_pieces < num_rows / 2:  # a few spare rows are common, to a round number
-            found.warnings.append(f"{checkpoint.name}: the tokenizer has {num_pieces:,} pieces and the model {num_rows:,} embeddings; is it the model's own?")
+        num_pieces, num_embeddings = len(tokenizer.pieces), checkpoint.encoder.vocab_size
+        found.facts["pieces"] = f"{num_pieces:,} in the tokenizer, {num_embeddings:,} embeddings in the model"
+        if num_pieces < num_embeddings / 2:  # a few spare rows are common, to a round number
+            found.warnings.append(f"{checkpoint.name}: the tokenizer has {num_pieces:,} pieces and the model {num_embeddings:,} embeddings; is it the model's own?")
         with found.looking():
             task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
     if task is not None:
