@@ -139,7 +139,7 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
         num_pieces, num_embeddings = len(tokenizer.pieces), checkpoint.encoder.vocab_size
         found.facts["pieces"] = f"{num_pieces:,} in the tokenizer, {num_embeddings:,} embeddings in the model"
         if num_pieces < num_embeddings / 2:  # a few spare rows are common, to a round number
-            found.warnings.append(f"{checkpoint.name}: the tokenizer has {num_pieces:,} pieces and the model {num_embeddings:,} embeddings; is it the model's own?")
+            found.warnings.append(f"{checkpoint.name}: the tokenizer has {num_pieces:,} pieces and the model {num_embeddings:,} embeddings; is it its own?")
         with found.looking():
             task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
     if task is not None:

@@ -162,7 +162,7 @@ def test_warnings_do_not_fail(config, capsys):
 def test_a_tokenizer_that_may_be_another_models(config, capsys):
     tiny.encoder(config.parent / "encoder", vocab_size=200)
     code, out, problems = look(config, capsys)
-    assert (code, problems) == (errors.OK, []) and "the tokenizer has 93 pieces and the model 200 embeddings; is it the model's own?" in out
+    assert (code, problems) == (errors.OK, []) and "the tokenizer has 93 pieces and the model 200 embeddings; is it its own?" in out
 
 
 def test_without_a_train_split(config, capsys):
