@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
-import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,16 @@ from flaxft.errors import DamagedError, DiskError, UserError, reason
 
 MANIFEST = "manifest.json"
 VERSION = 1
+NO_SPACE = os.strerror(errno.ENOSPC)
 log = logging.getLogger("flaxft")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax's threads log what they raise with its traceback; it reaches us as the error of the save."""
+    return "_SignalingThread" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 @dataclasses.dataclass
@@ -51,7 +62,7 @@ class Checkpointer:
             for entry in directory.iterdir():
                 # the process died while it was written; Orbax's own temporary folders are "<step>.orbax-..."
                 if entry.is_dir() and entry.name.partition(".")[0].isdecimal() and not (entry / MANIFEST).is_file():
-                    shutil.rmtree(entry)
+                    files.remove_tree(entry)
 
     def steps(self) -> list[int]:
         """Steps that count as saved, ascending."""
@@ -73,7 +84,7 @@ class Checkpointer:
             context = ocp.Context()
             context.array.saving.use_replica_parallel = False
             with context:
-                response = ocp.save_checkpointables_async(target.absolute(), dict(parts))
+                response = ocp.save_checkpointables_async(files.absolute(target), dict(parts))
         except Exception as error:  # of many kinds: see _not_written
             raise self._not_written(target, error) from error
         self._pending = self._thread.submit(self._finish, response, target, dict(host))
@@ -102,7 +113,7 @@ class Checkpointer:
 
         target = self._directory / str(step)
         verify(target)  # first: what a damaged file does to Orbax is of many kinds
-        return dict(ocp.load_checkpointables(target.absolute(), dict(like)))
+        return dict(ocp.load_checkpointables(files.absolute(target), dict(like)))
 
     def restore_newest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """`(step, parts, host)` of the newest undamaged step, None where nothing was ever saved. Raises DamagedError where all are damaged."""
@@ -124,7 +135,7 @@ class Checkpointer:
         if self._is_first:
             for later in self.steps():
                 if later > step:
-                    shutil.rmtree(self._directory / str(later))
+                    files.remove_tree(self._directory / str(later))
 
     def _finish(self, response: Any, target: Path, host: dict[str, Any]) -> None:
         try:
@@ -139,11 +150,11 @@ class Checkpointer:
     def _not_written(self, target: Path, error: Exception) -> DiskError:
         """What is half there is removed. A full disk comes as OSError from us, as errors of other kinds from Orbax and what is under it."""
         if self._is_first:
-            for entry in (target, *target.parent.glob(f"{target.name}.*")):
-                shutil.rmtree(entry, ignore_errors=True)
+            _discard(target)
         good = self.steps()
-        last = f"the last good step is {good[-1]}" if good else "no step was saved before"
-        return DiskError(f"{target}: the checkpoint cannot be written ({reason(error)}); free space or rights; {last}, the same command goes on from there")
+        last = f"the last good step is {good[-1]}, the same command goes on from there" if good else "no step was saved before"
+        why = NO_SPACE if NO_SPACE in str(error) else reason(error)
+        return DiskError(f"{target}: the checkpoint cannot be written ({why}); free space, or give another --workdir; {last}")
 
     def _check_facts(self, step: int) -> None:
         found = _read_manifest(self._directory / str(step)).get("facts")
@@ -157,7 +168,19 @@ class Checkpointer:
         best = (host.get("best") or {}).get("step")
         for step in self.steps()[: -self._keep]:
             if step != best:
-                shutil.rmtree(self._directory / str(step))
+                files.remove_tree(self._directory / str(step))
+
+
+def _discard(target: Path) -> None:
+    """A save that failed is gone. Where one of Orbax's threads failed, the others go on for a moment: it is gone when it does not come back."""
+    began = gone_since = time.monotonic()
+    while gone_since + 0.3 > time.monotonic() < began + 5:
+        for entry in (target, *target.parent.glob(f"{target.name}.*")):
+            if entry.exists():
+                with contextlib.suppress(OSError):  # it is written to at this moment
+                    files.remove_tree(entry)
+                gone_since = time.monotonic()
+        time.sleep(0.02)
 
 
 def write_manifest(target: Path, host: Mapping[str, Any], *, facts: Mapping[str, Any]) -> None:
@@ -166,16 +189,17 @@ def write_manifest(target: Path, host: Mapping[str, Any], *, facts: Mapping[str,
     import orbax.checkpoint
 
     found = {}
-    for file in sorted(entry for entry in target.rglob("*") if entry.is_file()):
-        _sync(file)
-        found[str(file.relative_to(target))] = {"sha256": _hash(file), "size": file.stat().st_size}
-    for folder in (target, *(entry for entry in target.rglob("*") if entry.is_dir()), target.parent):
-        _sync(folder)
+    for file in files.tree(target):
+        files.sync(file)
+        digest, size = _hash(file)
+        found[str(file.relative_to(target))] = {"sha256": digest, "size": size}
+    for folder in {target.parent, target, *(target / name for file in found for name in Path(file).parents)}:
+        files.sync(folder)
     versions = {"flaxft": version.VERSION, "jax": jax.__version__, "flax": flax.__version__, "orbax": orbax.checkpoint.__version__}
     content: dict[str, Any] = {"version": VERSION, "step": int(target.name), "host": dict(host), "facts": dict(facts), "versions": versions, "files": found}
     content["digest"] = _digest(content)
     files.write_json(target / MANIFEST, content)
-    _sync(target)
+    files.sync(target)
 
 
 def verify(target: Path) -> None:
@@ -188,7 +212,7 @@ def verify(target: Path) -> None:
 
 
 def _same(file: Path, entry: Mapping[str, Any]) -> bool:
-    return file.is_file() and file.stat().st_size == entry["size"] and _hash(file) == entry["sha256"]
+    return file.is_file() and _hash(file) == (entry["sha256"], entry["size"])
 
 
 def _read_manifest(target: Path) -> dict[str, Any]:
@@ -209,18 +233,14 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _hash(file: Path) -> str:
+def _hash(file: Path) -> tuple[str, int]:
+    """sha256 and size of what is in a file."""
+    digest, size = hashlib.sha256(), 0
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """What was written to it is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from flaxft import config as configs
-from flaxft import errors
+from flaxft import errors, files
 from flaxft.config import Config
 from flaxft.errors import UserError, nearest, reason
 
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     """
     plain, overrides = _split(arguments)
     values = _plain_flags(plain, modes)
-    workdir = Path(values["workdir"]) if values["workdir"] else None
+    workdir = files.path(values["workdir"]) if values["workdir"] else None
     if workdir is None and values["config"]:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
     cfg = from_file(values["config"]) if values["config"] else None

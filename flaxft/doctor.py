@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from flaxft import config as configs
-from flaxft import errors
+from flaxft import errors, files
 from flaxft.checkpoint import Checkpointer, verify
 from flaxft.config import Config
 from flaxft.data.base import Source
@@ -327,11 +327,13 @@ def _free_memory(device: Any) -> tuple[int | None, str]:
 
 
 def _look_at_disk(cfg: Config, workdir: Path, num_params: int, found: Examination) -> None:
+    if not files.is_local(workdir):
+        return  # a bucket is as large as its bill
     existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(existing).free
     one = num_params * STATE_BYTES
     keep = cfg.checkpoint.keep
-    there = sum(file.stat().st_size for file in (workdir / "checkpoints").rglob("*") if file.is_file()) if (workdir / "checkpoints").is_dir() else 0
+    there = sum(file.stat().st_size for file in files.tree(workdir / "checkpoints")) if (workdir / "checkpoints").is_dir() else 0
     needed = max(0, one * (keep + 2) - there)  # the newest `keep`, the best, and the one that is being written
     found.facts["disk"] = f"{_size(one)} a checkpoint, up to {keep + 2} at once: {_size(needed)}; {_size(free)} are free"
     if free < needed:

@@ -1,11 +1,68 @@
-"""Files that are whole or not there, whatever stops the process that writes them."""
+"""Files that are whole or not there, whatever stops the process that writes them; on a disk, or in a bucket (gs://...), where a path has the same methods."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+
+from flaxft.errors import UserError
+
+
+def path(name: str | Path) -> Path:
+    """A path of this machine's, or of a bucket. Raises UserError where the package for the latter is not installed."""
+    if isinstance(name, Path) or "://" not in str(name):
+        return Path(name)
+    try:
+        import fsspec
+        from etils import epath
+
+        # A listing must show what Orbax wrote: it writes past this file system.
+        fsspec.config.conf.setdefault(str(name).partition("://")[0], {})["use_listings_cache"] = False
+        found = epath.Path(name)
+        found.exists()
+    except ImportError as error:
+        raise UserError(f"{name}: {error}; pip install flaxft[gcs], or give a folder of this machine") from None
+    remote: Any = found
+    return remote
+
+
+def is_local(file: Path) -> bool:
+    return isinstance(file, Path)  # a bucket's paths are of another class
+
+
+def absolute(file: Path) -> Path:
+    return file.absolute() if is_local(file) else file
+
+
+def tree(folder: Path) -> list[Path]:
+    """All files in it and in the folders in it, in order."""
+    found = []
+    for entry in folder.iterdir():
+        found += tree(entry) if entry.is_dir() else [entry]
+    return sorted(found)
+
+
+def remove_tree(folder: Path) -> None:
+    """Raises OSError."""
+    if is_local(folder):
+        shutil.rmtree(folder)
+    else:
+        remote: Any = folder
+        remote.rmtree()
+
+
+def sync(file: Path) -> None:
+    """What was written to a file, or to a folder's list of files, is on the disk. In a bucket it is when it is there."""
+    if not is_local(file):
+        return
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(file: Path, content: str) -> None:
@@ -17,7 +74,10 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Beside the file first, synced, then renamed into its place. Raises OSError, and leaves what was there before."""
+    """Beside the file first, synced, then renamed into its place; an object in a bucket is whole by itself. Raises OSError, and leaves what was there."""
+    if not is_local(file):
+        file.write_bytes(content)
+        return
     temporary = file.with_name(f"{file.name}.tmp")
     try:
         with temporary.open("wb") as stream:

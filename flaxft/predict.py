@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 
 from flaxft import config as configs
+from flaxft import files
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Record, Records, Source
@@ -115,13 +116,13 @@ def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = 
         data = Data()
         data.max_length = min(data.max_length, model.open().encoder.max_length)
         return from_model(Config(task=task, model=model, data=data), mesh=mesh)
-    cfg, _ = configs.read(Path(path) / "config.json", own=types)
+    cfg, _ = configs.read(files.path(path) / "config.json", own=types)
     return from_run(path, cfg, mesh=mesh)
 
 
 def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     """The best weights of a run, under its saved config or a changed one. Raises UserError, DamagedError."""
-    workdir = Path(workdir)
+    workdir = files.path(workdir)
     _, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
     checkpointer = Checkpointer(workdir / "checkpoints", keep=1, is_first_process=False)
     steps = checkpointer.steps()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import faulthandler
 import os
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from flaxft import files
 from flaxft.errors import HANG, UserError
 
 FACTOR = 20  # times the median time of a beat: what is slow but steady does not hang
@@ -64,12 +66,10 @@ class Heartbeat:
     def _give_up(self, limit: float) -> None:
         faulthandler.dump_traceback(all_threads=True)
         where = "above"
-        try:
-            with self._file.open("w", encoding="utf-8") as stream:
+        if files.is_local(self._file):
+            with contextlib.suppress(OSError), self._file.open("w", encoding="utf-8") as stream:  # perhaps it is the very disk that does not answer
                 faulthandler.dump_traceback(stream, all_threads=True)
-            where = f"in {self._file}"
-        except OSError:  # perhaps the very disk that does not answer
-            pass
+                where = f"in {self._file}"
         text = f"no progress for {limit:.0f} s; the stacks of all threads are {where}; the same command goes on from the last checkpoint"
         print(f"error: {text}", file=sys.stderr, flush=True)
         os._exit(HANG)  # a thread that hangs cannot be joined

@@ -117,7 +117,7 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     `vocab_size` and `max_length` are the model's: a tokenizer with more pieces than embeddings is refused.
     """
     file = directory / "tokenizer.json"
-    if file.is_file() and file.stat().st_size > SIZE_CAP:
+    if files.is_local(file) and file.is_file() and file.stat().st_size > SIZE_CAP:
         raise UserError(f"{file}: {file.stat().st_size} bytes, at most {SIZE_CAP} are read; is it the right file?")
     backend = _from_json(file) if file.is_file() else _from_transformers(directory)
     num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
@@ -138,7 +138,7 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(file))
+        return Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class)
         raise UserError(f"{file}: not a tokenizer ({error}); fetch it again") from None
 

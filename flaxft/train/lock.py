@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from flaxft import files
 from flaxft.errors import UserError
 
 UNSUPPORTED = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # some network file systems
@@ -26,12 +27,15 @@ class Lock:
 
     def __enter__(self) -> Lock:
         """Raises UserError that names the process which holds it."""
+        if not files.is_local(self._workdir):
+            self._warn("a bucket")
+            return self
         self._descriptor = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in UNSUPPORTED:
-                logging.getLogger("flaxft").warning("%s: this file system has no locks; see to it that no second run uses the same --workdir", self._workdir)
+                self._warn("this file system")
                 return self
             in_use = self._in_use()
             self._close()
@@ -45,7 +49,7 @@ class Lock:
 
     def check(self) -> None:
         """Raises UserError where another process holds it, and changes nothing."""
-        if not (self._workdir / "lock").is_file():
+        if not files.is_local(self._workdir) or not (self._workdir / "lock").is_file():
             return
         self._descriptor = os.open(self._workdir / "lock", os.O_RDONLY)
         try:
@@ -58,6 +62,9 @@ class Lock:
 
     def _in_use(self) -> UserError:
         return UserError(f"{self._workdir} is in use by {self._holder()}; wait for it, stop it, or give another --workdir")
+
+    def _warn(self, what: str) -> None:
+        logging.getLogger("flaxft").warning("%s: %s has no locks; see to it that no second run uses the same --workdir", self._workdir, what)
 
     def _holder(self) -> str:
         assert self._descriptor is not None

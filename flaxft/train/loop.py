@@ -46,7 +46,7 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
 
     Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
     """
-    workdir = Path(workdir)
+    workdir = files.path(workdir)
     writer = Writer(workdir, is_first_process=processes.is_first())
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)

@@ -91,7 +91,9 @@ def num_steps_of(cfg: Config, items: Items) -> int:
 
 
 def check_writable(workdir: Path) -> None:
-    """Before anything else is done, and without making it. Raises UserError."""
+    """Before anything else is done, and without making it. Raises UserError. Of a bucket the first write tells."""
+    if not files.is_local(workdir):
+        return
     try:
         existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
     except OSError as error:
