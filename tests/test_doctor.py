@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import flaxft
-from flaxft import doctor, errors
+from flaxft import doctor, errors, files
 from flaxft.doctor import Examination, activation_bytes, examine, histogram, show
 from flaxft.main import main
 from flaxft.train.lock import Lock
@@ -310,3 +310,12 @@ def test_in_a_pipe_it_is_plain(config):
     assert done.stderr == "error: optim.b1 is 7.0, expected from 0 to below 1\n"
     assert "\x1b" not in done.stdout and "█" not in done.stdout and "1 problem: training would fail" in done.stdout
     assert not (config.parent / "run").exists()
+
+
+def test_a_workdir_in_a_bucket(tmp_path, monkeypatch):
+    """A folder that is said to be one: nobody knows how much room there is, and there is no lock. (A real bucket was not at hand.)"""
+    monkeypatch.setattr(files, "is_local", lambda file: False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: pytest.fail("a bucket is no disk"))
+    found = examine(tiny.config(tmp_path), tmp_path / "run")
+    assert found.problems == []
+    assert found.facts["workdir"].endswith("run, new") and "disk" not in found.facts
