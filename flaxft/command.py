@@ -38,7 +38,8 @@ class Command(NamedTuple):
 def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     """Raises UsageError for a wrong flag, UserError for a wrong config or field.
 
-    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
+    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file, and so does `doctor` where there is one; overrides apply to
+    either. Whether the values can be meant is not looked at: see `Config.check`.
     """
     plain, overrides, others = _split(arguments)
     values = _plain_flags(plain, modes)
@@ -51,7 +52,8 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
     cfg = from_file(values["config"]) if values["config"] else None
     has_run = False
-    if values["mode"] != modes[0] and workdir and (workdir / "config.json").is_file():
+    goes_by_file = values["mode"] == modes[0] or (values["mode"] == "doctor" and cfg is not None)
+    if not goes_by_file and workdir and (workdir / "config.json").is_file():
         saved, _ = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)) if cfg else ())
         other = next((one for one in overrides if one.startswith("--config.model.path=") and one.partition("=")[2] != saved.model.path), None)
         if other and values["workdir"]:
@@ -62,7 +64,6 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
     if cfg is not None:
         apply_overrides(cfg, overrides)
-        cfg.check()
     return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"], values["seeds"], tuple(map(Path, others)))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from flaxft import files
-from flaxft.errors import UserError, reason
+from flaxft.errors import UserError, printable_lines, reason
 
 LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio")  # fields of Log, modules of flaxft/loggers, and the packages that these need
 
@@ -124,9 +124,10 @@ class Writer:
             self._held = ""
 
     def line(self, text: str) -> None:
-        """A line for people."""
+        """Lines for people. Names of files and labels may stand in them, so what a terminal would act on is escaped."""
         if self._silent:
             return
+        text = printable_lines(text)
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

@@ -1,11 +1,12 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|report] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|doctor|report] [--config.SECTION.FIELD=VALUE ...]
     python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
 
 --config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | report (write a run's report again) |
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) |
+           doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
            compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
 --seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
@@ -19,13 +20,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from flaxft import errors, files, processes
-from flaxft.errors import Interrupted, UsageError, UserError
+from flaxft.errors import Interrupted, UsageError, UserError, printable_lines
 
 if TYPE_CHECKING:
     from flaxft.command import Command
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         from flaxft.command import parse
 
         command = parse(arguments, modes=list(MODES))
-        MODES[command.mode](command)
-        return errors.OK
+        return MODES[command.mode](command) or errors.OK
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -93,7 +93,7 @@ def evaluate(command: Command) -> None:
         if split != "train":
             result, records = predictor.evaluate(split)
             finals[split] = result.metrics
-            print(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}")
+            print(printable_lines(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}"))
     if not finals:
         raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
     print(json.dumps({"evals": finals}))
@@ -123,6 +123,7 @@ def _predictor(command: Command) -> Predictor:
 
     if command.config is None or command.workdir is None:
         raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
+    command.config.check()
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
@@ -150,7 +151,17 @@ def compare(command: Command) -> None:
     print(f"picture in {picture}")
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict, "report": report, "compare": compare}
+def doctor(command: Command) -> int:
+    from flaxft.doctor import examine, show
+
+    if command.config is None or command.workdir is None:
+        raise UsageError("--config is missing; give --config=configs/ner.py, or the --workdir of a run")
+    return show(examine(command.config, command.workdir))
+
+
+MODES: dict[str, Callable[[Command], int | None]] = {
+    "train": train, "eval": evaluate, "predict": predict, "doctor": doctor, "report": report, "compare": compare,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

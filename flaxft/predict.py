@@ -130,10 +130,9 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
         raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
     best = checkpointer.host(steps[-1])["best"] or {"step": steps[-1], "calibration": None}
     model = workdir / "model"
-    try:
-        model_config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{model / 'config.json'}: cannot be read ({error}); restore it, or start a new workdir") from None
+    if not (model / "config.json").is_file():
+        raise UserError(f"{model / 'config.json'}: no such file; restore it, or start a new workdir")
+    model_config = hf.read_config(model)
     loaded = cfg.model.skeleton(model_config, cfg.task.head, where=model / "config.json")
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
     shardings = infer(loaded.params, loaded.encoder.sharding, device_mesh)

@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from flaxft.errors import printable
+
 Mode = Literal["default", "strict"]
 Chunk = tuple[int, int, str]  # first token, one past the last, type
 
@@ -124,13 +126,13 @@ def entity_counts(
 
 def report(scores: Mapping[str, Mapping[str, float]]) -> str:
     """The scores as the table of seqeval's `classification_report(digits=4)`; where there is no entity, and seqeval fails, the averages alone."""
-    width = max(map(len, scores))  # "weighted avg" is always among them
+    width = max(len(printable(name)) for name in scores)  # "weighted avg" is always among them
     header = ("precision", "recall", "f1-score", "support")
     lines = [f"{'':>{width}}  " + " ".join(f"{name:>9}" for name in header), ""]
     for name, score in scores.items():
         if name == "micro avg":
             lines.append("")
-        lines.append(f"{name:>{width}}  " + " ".join(f"{score[key]:>9.4f}" for key in header[:3]) + f" {score['support']:>9}")
+        lines.append(f"{printable(name):>{width}}  " + " ".join(f"{score[key]:>9.4f}" for key in header[:3]) + f" {score['support']:>9}")
     return "\n".join([*lines, ""])
 
 

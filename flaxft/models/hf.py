@@ -21,7 +21,11 @@ from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten,
 from flaxft.models.weights import SINGLE, Stored, read_array, read_json, stored_tensors
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
-REFUSED = re.compile(r"auto_map|trust_remote_code|custom_pipelines|quantization_config|.*_internal")  # they name code to run, or another layout
+# Keys of config.json and of the tokenizer's files that name code to run, or another layout. `_attn_implementation_internal` fetched and ran a kernel of the hub
+# in transformers before 5.3 (CVE-2026-4372), whatever trust_remote_code said.
+REFUSED = re.compile(r"auto_map|.*remote_code.*|custom_(\w*pipelines?|generate|objects?)|quantization_config|.*_internal|kernels?_config")
+TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
 NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
 
@@ -42,7 +46,7 @@ class Pretrained:
     def open(self) -> Checkpoint:
         """Finds the model and reads its config and the headers of its weights. Raises UserError."""
         directory = _find(self.path, self.revision)
-        config = _read_config(directory)
+        config = read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
         names = sorted((tensor.name, tensor.shape) for tensor in self._stored(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
@@ -200,6 +204,8 @@ def _find(path: str, revision: str | None) -> Path:
         raise UserError(f"model.path={path} is a file, expected a directory with config.json, weights and tokenizer files")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or (directory.parent != Path(".") and os.path.exists(directory.parent)):
         raise UserError(f"model.path={path}: no such directory; give a model directory or a hub id such as google-bert/bert-base-cased")
+    if revision is not None and (".." in revision or not re.fullmatch(r"\w[\w./+-]*", revision)):
+        raise UserError(f"model.revision={revision!r} is no branch, tag or commit; give one, or none for the newest")
     return _snapshot(path, revision)
 
 
@@ -225,15 +231,24 @@ def _snapshot(repository: str, revision: str | None) -> Path:
         raise UserError(f"model.path={repository} is {where} ({reason(error)}); give a directory, or connect to the hub") from None
 
 
-def _read_config(directory: Path) -> dict[str, Any]:
-    file = directory / "config.json"
-    config = read_json(file, cap=CONFIG_CAP, missing=f"{directory} holds no config.json; model.path needs a Hugging Face model directory")
-    if not isinstance(config, dict):
-        raise UserError(f"{file}: a JSON {type(config).__name__}, expected an object")
-    refused = sorted(key for key in config if REFUSED.fullmatch(key))
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json. Raises UserError where it, or a file of the tokenizer, names code to run: transformers may be handed them, here or by a later user."""
+    missing = f"{directory} holds no config.json; model.path needs a Hugging Face model directory"
+    config = _read_object(directory / "config.json", cap=CONFIG_CAP, missing=missing)
+    for name in TOKENIZER_CONFIGS:
+        if (directory / name).is_file():
+            _read_object(directory / name, cap=TOKENIZER_CAP, missing="")
+    return config
+
+
+def _read_object(file: Path, *, cap: int, missing: str) -> dict[str, Any]:
+    content = read_json(file, cap=cap, missing=missing)
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a JSON {type(content).__name__}, expected an object")
+    refused = sorted(key for key in content if REFUSED.fullmatch(key))
     if refused:
         raise UserError(f"{file}: {refused} ask for code or layouts that flaxft does not run; use a checkpoint without them")
-    return config
+    return content
 
 
 def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:

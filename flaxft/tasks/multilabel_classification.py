@@ -19,7 +19,7 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import has_label, in_order, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
 from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
@@ -147,14 +147,14 @@ class MultiLabelClassification:
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         found = self.score(decoded, records, {})
-        width = max(len("average precision"), *map(len, self.labels))
+        width = max(len("average precision"), *(len(printable(label)) for label in self.labels))
         lines = ["".join([" " * width, *(f"{name:>11}" for name in ("precision", "recall", "f1-score", "support"))]), ""]
         rows = [(label, f"{label}/f1", found[f"{label}/support"]) for label in self.labels]
         num_gold = sum(support for _, _, support in rows)
         rows += [(f"{average} avg", f"{average}_f1", num_gold) for average in ("micro", "macro", "samples")]
         for row, f1, support in rows:
             figures = (found[f"{row}/precision"], found[f"{row}/recall"], found[f1])
-            lines.append("".join([f"{row:>{width}}", *(f"{figure:>11.4f}" for figure in figures), f"{support:>11}"]))
+            lines.append("".join([f"{printable(row):>{width}}", *(f"{figure:>11.4f}" for figure in figures), f"{support:>11}"]))
         lines.insert(2 + len(self.labels), "")
         lines += ["", f"{'exact match':>{width}}{found['exact_match']:>11.4f}", f"{'average precision':>{width}}{found['micro_average_precision']:>11.4f}"]
         return "\n".join(lines) + "\n" + interval_line(self.main_metric.removeprefix("-"), found)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
 from flaxft.metrics.confidence import (
     Statistic,
@@ -169,11 +169,11 @@ class RelationClassification:
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         scores = self.score(decoded, records, {})
         relations = [name.removesuffix("/support") for name in scores if name.endswith("/support")]
-        width = max(len("macro avg"), *map(len, relations))
+        width = max(len("macro avg"), *(len(printable(relation)) for relation in relations))
         lines = [f"{'':>{width}}  precision    recall  f1-score   support", ""]
 
         def line(name: str, keys: Sequence[str], support: int) -> str:
-            return f"{name:>{width}} {''.join(f'{scores[key]:>10.4f}' if key else ' ' * 10 for key in keys)}{support:>10}"
+            return f"{printable(name):>{width}} {''.join(f'{scores[key]:>10.4f}' if key else ' ' * 10 for key in keys)}{support:>10}"
 
         names = ("precision", "recall", "f1")
         supports = {relation: int(scores[f"{relation}/support"]) for relation in relations}

@@ -17,7 +17,7 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1_of_labels, weighted_mcc
 from flaxft.metrics.confidence import (
     Statistic,
@@ -148,7 +148,7 @@ class SequenceClassification:
 
         gold, predicted = self._gold_and_predicted(decoded, records)
         used = np.union1d(gold, predicted)
-        names = [self.labels[i] for i in used]
+        names = [printable(self.labels[i]) for i in used]
         table = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
         return table + interval_line(self.main_metric, self.score(decoded, records, {}))
 

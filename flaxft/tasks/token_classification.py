@@ -18,7 +18,7 @@ from flaxft.data import tags as schemes
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, starts_words, windows
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_ratio
 from flaxft.metrics.entities import Mistake, entities, entity_counts, entity_scores, mistakes, report
@@ -206,7 +206,7 @@ class TokenClassification:
 
         gold, predicted, lengths, labels = self._flat(decoded, records)
         used = np.union1d(gold, predicted)
-        names = [labels[i] for i in used]
+        names = [printable(labels[i]) for i in used]
         words = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
         uncertainty = interval_line(self.main_metric, self._interval(gold, predicted, lengths, labels))
         if self.scheme == schemes.PLAIN:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     if "train" not in items:
         raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
     cfg = dataclasses.replace(cfg, task=task)
-    num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
+    num_steps = prepare.num_steps_of(cfg, items["train"])
     schedule = make_schedule(cfg.optim, num_steps)
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
     prepare.make_workdir(workdir)
