@@ -75,7 +75,8 @@ def from_file(name: str) -> Config:
     if not file.is_file() and not installed.is_file():
         folder = file.parent if file.parent.is_dir() else installed.parent
         known = sorted(str(one) for one in folder.glob("*.py")) if folder.is_dir() else []
-        raise UserError(f"--config={file_name}: no such file{nearest(file_name, known)}")
+        found = "is a directory" if file.is_dir() else "no such file"
+        raise UserError(f"--config={file_name}: {found}; give a Python file with get_config(), such as configs/ner.py{nearest(file_name, known)}")
     file = file if file.is_file() else installed
     spec = importlib.util.spec_from_file_location(f"flaxft_config_{file.stem}", file)
     if spec is None or spec.loader is None:
@@ -104,7 +105,18 @@ def _call(file: Path, function: Any, *arguments: Any) -> Any:
     except Exception as error:  # noqa: BLE001 (a config file is code: it may raise anything)
         lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
         place = f"{file}:{lines[-1]}" if lines else str(file)
-        raise UserError(f"{place}: {type(error).__name__}: {reason(error)}; mend the file") from None
+        raise UserError(f"{place}: {type(error).__name__}: {reason(error)}{_meant(error)}; mend the file") from None
+
+
+def _meant(error: Exception) -> str:
+    """Of an import that failed, the nearest name that flaxft has."""
+    if isinstance(error, ModuleNotFoundError):
+        package = Path(__file__).parent
+        known = [".".join(("flaxft", *file.relative_to(package).with_suffix("").parts)) for file in package.rglob("*.py") if file.stem != "__init__"]
+        return nearest(error.name or "", known)
+    if isinstance(error, ImportError) and (wanted := re.match(r"cannot import name '(\w+)'", str(error))):
+        return nearest(wanted[1], vars(sys.modules[error.name])) if error.name in sys.modules else ""
+    return ""
 
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:

@@ -164,7 +164,14 @@ MODES: dict[str, Callable[[Command], int | None]] = {
 }  # fmt: skip
 
 
+def _unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """Threads under Orbax call back into the loop of a save that failed, which is closed; the save's own error is raised, and is one line."""
+    if str(problem.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(problem)
+
+
 if __name__ == "__main__":
+    sys.unraisablehook = _unraisable
     code = main(sys.argv[1:])
     sys.stdout.flush()
     if code in (errors.SIGINT, errors.SIGTERM):

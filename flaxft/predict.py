@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from flaxft.data.base import Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
-from flaxft.errors import UserError, nearest
+from flaxft.errors import DamagedError, UserError, nearest
 from flaxft.models import hf
 from flaxft.models.base import Loaded, Model
 from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
@@ -128,7 +129,7 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
     steps = checkpointer.steps()
     if not steps:
         raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
-    best = checkpointer.host(steps[-1])["best"] or {"step": steps[-1], "calibration": None}
+    best = _best(checkpointer, steps, workdir)
     model = workdir / "model"
     if not (model / "config.json").is_file():
         raise UserError(f"{model / 'config.json'}: no such file; restore it, or start a new workdir")
@@ -137,10 +138,23 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
     shardings = infer(loaded.params, loaded.encoder.sharding, device_mesh)
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), loaded.params, shardings)
-    params = checkpointer.restore(best["step"], {"params": like})["params"]
+    try:
+        params = checkpointer.restore(best["step"], {"params": like})["params"]
+    except DamagedError as error:
+        raise DamagedError(f"{error}; it holds the best weights: restore it from a copy, or train again in a new workdir") from None
     tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
     calibration = best["calibration"] or {}
     return Predictor(cfg.task, tokenizer, loaded._replace(params=params), model=model, mesh=device_mesh, data=cfg.data, calibration=calibration)
+
+
+def _best(checkpointer: Checkpointer, steps: Sequence[int], workdir: Path) -> dict[str, Any]:
+    """What the newest readable step says of the best one. Raises DamagedError."""
+    for step in reversed(steps):
+        try:
+            return checkpointer.host(step)["best"] or {"step": step, "calibration": None}
+        except DamagedError as error:
+            logging.getLogger("flaxft").warning("%s; falling back to the step before", error)
+    raise DamagedError(f"{workdir}: all {len(steps)} checkpoints are damaged; restore one from a copy, or start a new workdir")
 
 
 def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
@@ -170,7 +184,7 @@ def read_lines(file: Path) -> Iterable[Record]:
     try:
         content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"--input={file}: no such file") from None
+        raise UserError(f"--input={file}: no such file; correct the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--input={file}: cannot be read as UTF-8 text ({error}); convert it to UTF-8") from None
     lines = content.split("\n")

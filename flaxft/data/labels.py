@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from flaxft.data.base import Record
+from flaxft.data.base import Record, Source
 from flaxft.errors import UserError, nearest
 
 
@@ -45,6 +45,18 @@ def label_id(name: str, labels: Sequence[str]) -> int:
     return labels.index(name)
 
 
+def check_kinds(source: Source, labels_of: Callable[[Record], Sequence[Any]], *, column: str) -> None:
+    """Raises UserError where some labels are texts and others numbers: one of them is a mistake, and a number beside names would be read as a name."""
+    names = {True: "a text", False: "a number"}
+    first: bool | None = None
+    for i, record in enumerate(source):
+        for label in labels_of(record):
+            first = isinstance(label, str) if first is None else first
+            if isinstance(label, str) != first:
+                kinds = f"{str(label)[:40]!r} is {names[not first]}, but the first one is {names[first]}"
+                raise UserError(f"{source.where(i)}: a label in column {column!r}: {kinds}; write all of them as texts, or all as numbers")
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """Raises UserError unless there are two labels or more, each once."""
     duplicates = sorted({label for label in labels if labels.count(label) > 1})
@@ -62,7 +74,7 @@ def choose_labels(asked: Sequence[str], of_model: Sequence[str] | None, found: C
     if len(found) < 2:
         raise UserError(f"{source}: every record has the label {next(iter(found))!r}; expected at least two labels to tell apart")
     if asked:
-        return tuple(map(str, asked))
+        return named_labels(asked, of_model, model=model)
     lacks = set(found) - set(of_model or ())
     if of_model and not lacks:
         return tuple(of_model)
@@ -76,6 +88,15 @@ def without_train(asked: Sequence[str], of_model: Sequence[str] | None, *, model
     if not asked and not of_model:
         raise UserError(f"no labels: task.train is empty and {model} is not fine-tuned for this task; set task.train or task.labels")
     return tuple(map(str, asked or of_model or ()))
+
+
+def named_labels(asked: Sequence[str], of_model: Sequence[str] | None, *, model: str) -> tuple[str, ...]:
+    """The labels that a task names, with a warning where those of the fine-tuned model are others, or the same in another order."""
+    names = tuple(map(str, asked))
+    if of_model and tuple(of_model) != names:
+        differ = "are in another order than task.labels" if set(of_model) == set(names) else "are not those of task.labels"
+        logging.getLogger("flaxft").warning("%s: its labels %s; the head is trained anew (leave task.labels empty to go on with it)", model, differ)
+    return names
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -72,7 +72,10 @@ class Plan:
             content = json.loads(file.read_text())
             parts = tuple(Part(*part) for part in content.get("parts", ()))
             plan = cls(**(content | {"row_counts": tuple(content["row_counts"]), "parts": parts}))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            sizes = (plan.row_length, plan.num_slots, plan.batch_size, plan.num_items, *plan.row_counts)
+            if not plan.row_counts or not all(type(size) is int and size > 0 for size in sizes):
+                raise ValueError(f"sizes {sizes}, expected whole numbers from 1")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{file}: damaged ({error}); start a new workdir, or restore the file") from None
         if plan.version != VERSION:
             raise UserError(f"{file}: packing rule version {plan.version}, this flaxft has {VERSION}; continue with the flaxft that began the run")

@@ -15,6 +15,7 @@ from flaxft.errors import UserError
 # IOB1 (Ramshaw & Marcus 1995) says B only for the first token of a chunk that directly follows a chunk of its own type.
 LETTERS = {"IOB2": "BIIB", "IOB1": "BIII", "IOBES": "BIES", "BMES": "BMES", "BILOU": "BILU"}
 PLAIN = "plain"  # tags without chunks: parts of speech
+MEND = "mend the tag, or name the scheme in task.scheme"
 _CLOSING = frozenset("ESLU")  # after these letters no chunk is open
 
 
@@ -47,7 +48,7 @@ def detect(sentences: Iterable[Sequence[str]], *, where: Callable[[int], str] = 
     for tag, index in first_seen.items():  # in order of sight
         before, fitting = fitting, [scheme for scheme in fitting if _is_valid(tag, set(LETTERS[scheme]))]
         if not fitting:
-            raise UserError(f"{where(index)}: tag {tag!r} fits no scheme that the tags before it leave open: {', '.join(map(_allowed, before))}")
+            raise UserError(f"{where(index)}: tag {tag!r} fits no scheme that the tags before it leave open: {', '.join(map(_allowed, before))}; {MEND}")
     if fitting[0] != "IOB2":
         return fitting[0]
     starting = {tag[0] for previous, tag in pairs if tag != "O" and _type(previous) != _type(tag)}  # letters at a start that needs no B in IOB1
@@ -95,7 +96,7 @@ def check(tags: Sequence[str], scheme: str, where: str) -> None:
     else:
         wrong = [tag for tag in dict.fromkeys(tags) if not _is_valid(tag, set(LETTERS[scheme]))]
     if wrong:
-        raise UserError(f"{where}: {'tag' if len(wrong) == 1 else 'tags'} {', '.join(map(repr, wrong))} outside {_allowed(scheme)}")
+        raise UserError(f"{where}: {'tag' if len(wrong) == 1 else 'tags'} {', '.join(map(repr, wrong))} outside {_allowed(scheme)}; {MEND}")
 
 
 def continuation(tag: str) -> str:

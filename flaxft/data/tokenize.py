@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -129,6 +131,8 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
         tokenizer = SubwordTokenizer(backend, max_length=max_length)
     except UserError as error:
         raise UserError(f"{directory}: {error}") from None
+    except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class, of a letter for which there is no piece and no unknown token)
+        raise UserError(f"{directory}: the tokenizer cannot read a text ({reason(error)}); use the tokenizer files that belong to the checkpoint") from None
     if tokenizer.num_special == 0:
         raise UserError(f"{directory}: the tokenizer adds no [CLS] and [SEP]; use the tokenizer files that belong to the checkpoint")
     return tokenizer
@@ -138,9 +142,16 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        content = file.read_text(encoding="utf-8")
+        backend = Tokenizer.from_str(content)
+        added = json.loads(content).get("added_tokens") or []
     except Exception as error:  # noqa: BLE001 (the Rust side raises the bare class)
-        raise UserError(f"{file}: not a tokenizer ({error}); fetch it again") from None
+        raise UserError(f"{file}: not a tokenizer ({reason(error)}); fetch it again") from None
+    for token in added:  # `tokenizers` numbers them anew without a word where a number is beyond its vocabulary or taken
+        if backend.token_to_id(token["content"]) != token["id"]:
+            number = f"the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with"
+            raise UserError(f"{file}: {number}; fetch it again")
+    return backend
 
 
 def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
@@ -151,9 +162,39 @@ def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what transformers says of its own ways with tokenizers
-            return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        _check_vocabulary(directory / "vocab.txt", tokenizer)
+        return tokenizer.backend_tokenizer
+    except UserError:
+        raise
     except Exception as error:  # noqa: BLE001 (transformers raises whatever its many readers raise)
         raise UserError(f"{directory}: transformers cannot read its tokenizer ({reason(error)}); copy the checkpoint's tokenizer.json there") from None
+
+
+def _check_vocabulary(file: Path, tokenizer: Any) -> None:
+    """Of a WordPiece vocabulary, one piece a line: transformers adds special tokens that it lacks at its end, and takes the last of equal lines.
+
+    Raises UserError for a token without which no text can be read, warns of others.
+    """
+    if not file.is_file():
+        return
+    try:
+        pieces = [line.removesuffix("\r") for line in file.read_bytes().decode().removesuffix("\n").split("\n")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 ({error}); use the tokenizer files that belong to the checkpoint") from None
+    known = set(pieces)
+    lacks = [token for token in (tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token) if token is not None and token not in known]
+    if lacks:
+        raise UserError(f"{file}: no {', '.join(lacks)} among its {len(pieces)} pieces; use the tokenizer files that belong to the checkpoint")
+    log = logging.getLogger("flaxft")
+    for token in (tokenizer.pad_token, tokenizer.mask_token):
+        if token is not None and token not in known:
+            log.warning("%s: no %s; it gets the number %d, which the checkpoint never saw", file, token, tokenizer.convert_tokens_to_ids(token))
+    first: dict[str, int] = {}
+    again = [number for number, piece in enumerate(pieces, 1) if first.setdefault(piece, number) != number]
+    if again:
+        piece, more = pieces[again[0] - 1], f", and {len(again) - 1} lines like it" if again[1:] else ""
+        log.warning("%s:%d: %r stands twice, first in line %d%s; as in transformers the last one counts", file, again[0], piece, first[piece], more)
 
 
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:

@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 # What a BERT config.json may hold beside the fields below, because it does not change what is computed here.
 INERT = frozenset(
     "model_type architectures _name_or_path name_or_path transformers_version torch_dtype use_cache gradient_checkpointing output_past id2label"
-    " label2id num_labels _num_labels problem_type finetuning_task task_specific_params tie_word_embeddings directionality pooler_fc_size pooler_type"
+    " label2id num_labels _num_labels problem_type finetuning_task task_specific_params directionality pooler_fc_size pooler_type"
     " pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head bos_token_id eos_token_id cls_token_id sep_token_id mask_token_id language name"
     " output_attentions output_hidden_states return_dict torchscript use_bfloat16 chunk_size_feed_forward do_sample keys_to_ignore_at_inference"
     " model_max_length attention_dropout hidden_dropout embedding_size summary_type _attn_implementation_autoset".split()
@@ -56,6 +56,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | None = None
     pad_token_id: int = 0
+    tie_word_embeddings: bool = True  # the masked language model's last product is with the table of words
     dtype: str = "float32"  # what is computed in; parameters, norms, softmax and loss stay float32
     remat: bool = False  # keep only each layer's input for the backward pass, and compute the layer again there
 
@@ -269,6 +270,9 @@ class Bert(nnx.Module):
 
     def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:
         config, size, stddev = self.config, self.hidden_size, self.config.initializer_range
+        if kind == "mlm" and not config.tie_word_embeddings:
+            tied = "here the output of a masked language model is the table of words itself"
+            raise UserError(f"tie_word_embeddings is False, but {tied}; use a tied checkpoint, or set model.ignore=tie_word_embeddings to drop its own output")
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         heads: dict[str, Callable[[], nnx.Module]] = {
             "token": lambda: TokenHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),

@@ -70,7 +70,10 @@ class Pretrained:
 
         Raises UserError that lists every tensor that is missing, unexpected or of another shape.
         """
-        model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
+        try:
+            model = Model(checkpoint.encoder, make_head(checkpoint.encoder, rngs=nnx.Rngs(seed)))
+        except UserError as error:
+            raise UserError(f"{checkpoint.directory / 'config.json'}: {error}") from None
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
         stored = by_path(self._stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)

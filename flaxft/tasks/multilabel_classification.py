@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.labels import has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
@@ -84,6 +84,8 @@ class MultiLabelClassification:
         sets = Counter(task._gold(record) for record in source)
         if len(sets) < 2:
             raise UserError(f"{source.name}: every record has the labels {sorted(next(iter(sets)))}; expected records that differ in their labels")
+        if task.label_column:
+            check_kinds(source, lambda record: task._listed(record[task.label_column], task.label_column), column=task.label_column)
         counts: Counter[str] = Counter()
         for names, num in sets.items():
             counts.update(dict.fromkeys(names, num))
@@ -93,7 +95,8 @@ class MultiLabelClassification:
                 "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
             )
             model_labels = None
-        return task._with(tuple(map(str, self.labels or model_labels or found)), counts=counts, num_records=len(source))
+        labels = named_labels(self.labels, model_labels, model=checkpoint.name) if self.labels else tuple(map(str, model_labels or found))
+        return task._with(labels, counts=counts, num_records=len(source))
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("S", (len(self.labels),), "int32", IGNORE)}

@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
@@ -102,6 +102,7 @@ class RelationClassification:
         columns = (self._text_column(source[0]),)
         task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
         found = {task._gold(record) for record in source}
+        check_kinds(source, lambda record: [record[task.label_column]], column=task.label_column)
         labels = choose_labels(self.labels, model_labels, found, model=checkpoint.name, source=source.name)
         check_labels(labels)
         return dataclasses.replace(task, labels=labels)

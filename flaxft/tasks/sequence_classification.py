@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
-from flaxft.data.labels import check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
@@ -86,6 +86,7 @@ class SequenceClassification:
         if len(columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         counts = Counter(task._gold(record) for record in source)
+        check_kinds(source, lambda record: [record[task.label_column]], column=task.label_column)
         return task._with(choose_labels(self.labels, model_labels, counts, model=checkpoint.name, source=source.name), counts)
 
     def spec(self) -> dict[str, Field]:

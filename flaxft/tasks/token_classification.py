@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data import tags as schemes
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.labels import named_labels
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, starts_words, windows
 from flaxft.errors import UserError, nearest, printable
@@ -109,7 +110,9 @@ class TokenClassification:
             )
         found = _label_set(sentences, scheme)
         if self.labels:
-            return self._with(tuple(map(str, self.labels)), scheme)
+            return self._with(named_labels(self.labels, model_labels, model=checkpoint.name), scheme)
+        if len(found) < 2:
+            raise UserError(f"{source.name}: every tag is {found[0]!r}; expected at least two to tell apart, or all of them named in task.labels")
         if model_labels and set(found) <= set(model_labels):
             return self._with(model_labels, scheme)
         if model_labels:

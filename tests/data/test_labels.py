@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from flaxft.data.labels import choose_labels, has_label, in_order, label_column, label_id, label_name, without_train
+from flaxft.data.base import Records
+from flaxft.data.labels import check_kinds, choose_labels, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
 from flaxft.errors import UserError
 
 USUAL = ("label", "relation")
@@ -56,3 +57,23 @@ def test_which_labels_a_task_takes(caplog):
     assert without_train((), ("b", "a"), model="m") == ("b", "a")
     with pytest.raises(UserError, match="no labels"):
         without_train((), None, model="m")
+
+
+def test_labels_named_otherwise_than_the_models_are_said(caplog):
+    with caplog.at_level(logging.WARNING, logger="flaxft"):
+        assert named_labels(("a", "b"), ("a", "b"), model="m") == named_labels(("a", "b"), None, model="m") == ("a", "b")
+        assert not caplog.text
+        assert named_labels(("b", "a"), ("a", "b"), model="m") == ("b", "a")
+        assert "m: its labels are in another order than task.labels; the head is trained anew" in caplog.text
+        assert named_labels(("a", 1), ("a", "b"), model="m") == ("a", "1")
+        assert "m: its labels are not those of task.labels" in caplog.text
+
+
+@pytest.mark.parametrize(("labels", "message"),
+     [(["a", "b", 1], "'1' is a number, but the first one is a text"), ([0, "b"], "'b' is a text, but the first one is a number")])
+def test_labels_of_two_kinds(labels, message):
+    source = Records("a.jsonl", "f", [{"label": label} for label in labels], range(1, len(labels) + 1), where_format=":{}")
+    with pytest.raises(UserError, match=rf"^a.jsonl:{len(labels)}: a label in column 'label': {message}; write all of them as texts"):
+        check_kinds(source, lambda record: [record["label"]], column="label")
+    one_kind = Records("a.jsonl", "f", [{"label": label} for label in labels[:1]], (1,), where_format=":{}")
+    check_kinds(one_kind, lambda record: [record["label"]], column="label")

@@ -226,6 +226,10 @@ def test_plan_round_trip_and_damage(tmp_path):
         (tmp_path / "plan.json").write_text(json.dumps(content | {"parts": parts}))
         with pytest.raises(UserError, match="damaged"):
             Plan.read(tmp_path / "plan.json")
+    for size, value in (("row_length", "16"), ("num_slots", 0), ("batch_size", 1.5), ("num_items", True), ("row_counts", []), ("row_counts", [2, -1])):
+        (tmp_path / "plan.json").write_text(json.dumps(content | {size: value}))
+        with pytest.raises(UserError, match="damaged"):
+            Plan.read(tmp_path / "plan.json")
     del content["parts"]  # as a run began before there were any
     (tmp_path / "plan.json").write_text(json.dumps(content))
     assert Plan.read(tmp_path / "plan.json") == plan()

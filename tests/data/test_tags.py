@@ -107,11 +107,12 @@ def test_detect_of_small_files(sentences, scheme):
             ["O B-PER", "O X-PER"],
             "f:2: tag 'X-PER' fits no scheme that the tags before it leave open: "
             "IOB2 (O, B-TYPE, I-TYPE), IOB1 (O, B-TYPE, I-TYPE), IOBES (O, B-TYPE, I-TYPE, E-TYPE, S-TYPE), "
-            "BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE), BILOU (O, B-TYPE, I-TYPE, L-TYPE, U-TYPE)",
+            "BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE), BILOU (O, B-TYPE, I-TYPE, L-TYPE, U-TYPE); mend the tag, or name the scheme in task.scheme",
         ),
         (
             ["B-PER M-PER", "B-PER I-PER"],
-            "f:2: tag 'I-PER' fits no scheme that the tags before it leave open: BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE)",
+            "f:2: tag 'I-PER' fits no scheme that the tags before it leave open: BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE); "
+            "mend the tag, or name the scheme in task.scheme",
         ),
         (["O", "O", "PER-B PER-I"], "f:3: tag 'PER-B' has its letter at the end; write it first, as in 'B-PER'"),
     ],
@@ -133,7 +134,7 @@ def test_malformed_iob2_is_counted():
 def test_check_refuses(tag):
     with pytest.raises(UserError) as error:
         tags.check(["O", tag, "B-PER", tag], "IOB2", "train.conll:17")
-    assert str(error.value) == f"train.conll:17: tag {tag!r} outside IOB2 (O, B-TYPE, I-TYPE)"
+    assert str(error.value) == f"train.conll:17: tag {tag!r} outside IOB2 (O, B-TYPE, I-TYPE); mend the tag, or name the scheme in task.scheme"
 
 
 def test_check_names_all_at_once_and_lets_plain_tags_be():

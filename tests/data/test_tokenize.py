@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,6 +243,19 @@ def test_no_unknown_token(directory, tmp_path):
 
     changed(directory, tmp_path, change)
     assert re.search("unknown token|not a tokenizer", refused(tmp_path))
+
+
+def test_no_piece_for_a_letter_and_no_unknown_token(directory, tmp_path):
+    """The Rust side raises when it meets a letter that it has no piece of, and no class of its own."""
+    changed(directory, tmp_path, lambda stored: (stored["model"].update(unk_token="[NONE]", vocab={"[UNK]": 1}), stored.update(added_tokens=[])))
+    assert "cannot read a text" in refused(tmp_path)
+
+
+def test_vocabulary_that_is_no_text(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"[UNK]\n\xff\n")
+    tokens = SimpleNamespace(unk_token="[UNK]")
+    with pytest.raises(UserError, match=r"vocab.txt: not UTF-8"):
+        tokenize._check_vocabulary(tmp_path / "vocab.txt", tokens)
 
 
 def test_a_file_too_large(directory, tmp_path, monkeypatch):

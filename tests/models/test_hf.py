@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import re
@@ -21,8 +22,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from flaxft.errors import UserError
+from flaxft.models import hf
 from flaxft.models.base import Loaded, flatten, unflatten
 from flaxft.models.hf import Pretrained, hf_names
+from flaxft.models.weights import Stored
 from tests import tiny
 from tests.models import reference
 
@@ -45,6 +48,7 @@ MLM_HEAD = {
     "cls.seq_relationship.weight": np.ones((2, 32), np.float32),
     "cls.seq_relationship.bias": np.ones(2, np.float32),
 }
+FAST = settings(max_examples=200, deadline=None, derandomize=True)
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed; the stored names are compared instead")
 
 
@@ -235,6 +239,32 @@ def test_hf_names_round_trip(tmp_path):
     assert bare == set(ENCODER) | set(HEAD)
     with pytest.raises(AssertionError, match="head/other"):
         hf_names("head/other", checkpoint.encoder, with_prefix=True)
+
+
+FAMILIES = [file.stem for file in sorted(Path(hf.__file__).parent.glob("*.py")) if file.stem not in ("__init__", "base", "heads", "hf", "weights")]
+
+
+@FAST
+@given(family=st.sampled_from(FAMILIES), data=st.data(), layer=st.integers(0, 10**6), with_prefix=st.booleans(), shape=st.sampled_from([(3,), (2, 3)]))
+def test_every_name_of_every_family_comes_back(family, data, layer, with_prefix, shape):
+    """Of any layer, heads included: our path, its Hugging Face name, and our path with the array as it was."""
+    encoder = importlib.import_module(f"flaxft.models.{family}").ENCODER
+    key = data.draw(st.sampled_from(encoder.keys))
+    path = key.path.replace("{i}", str(layer))
+    name, transposed = hf_names(path, encoder, with_prefix=with_prefix)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    file = array.T if transposed else array
+    (found,) = hf.by_path({name: Stored(name, file.shape, lambda: file)}, encoder, where=Path("model")).items()
+    assert found[0] == path
+    assert found[1].shape == shape
+    np.testing.assert_array_equal(found[1].read(), array)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_two_keys_of_a_family_are_one(family):
+    keys = importlib.import_module(f"flaxft.models.{family}").ENCODER.keys
+    for names in ([key.path for key in keys], [(key.hf, key.prefixed) for key in keys]):
+        assert len(set(names)) == len(names)
 
 
 def our_names(directory: Path, num_labels: int) -> dict[str, tuple[int, ...]]:

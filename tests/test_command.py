@@ -1,0 +1,142 @@
+"""The command line: what its overrides become."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flaxft.command import apply_overrides, from_file, parse
+from flaxft.config import from_json, to_json
+from flaxft.main import MODES
+from tests.bad_inputs.corpus import config_file
+
+NER = "configs/ner.py"
+ROOT = Path(__file__).parents[1]
+
+
+OVERRIDES = [
+    ("model.path=runs/minilm", "runs/minilm"),
+    ("task.train=a.conll.gz", "a.conll.gz"),
+    ("task.train=hub:tner/wnut2017@main", "hub:tner/wnut2017@main"),
+    ("task.train=a=b.conll", "a=b.conll"),
+    ("task.validation=b.jsonl", "b.jsonl"),
+    ("task.test=c.parquet", "c.parquet"),
+    ("task.test=", ""),
+    ("optim.learning_rate=5e-5", 5e-5),
+    ("optim.learning_rate=1", 1.0),
+    ("num_epochs=3", 3.0),
+    ("num_epochs=0.5", 0.5),
+    ("num_steps=100", 100),
+    ("num_steps=0", 0),
+    ("num_steps=none", None),
+    ("num_steps=None", None),
+    ("data.batch_size=16", 16),
+    ("data.max_length=256", 256),
+    ("data.max_examples=1000", 1000),
+    ("data.max_examples=none", None),
+    ("data.cache=false", False),
+    ("data.cache=True", True),
+    ("checkpoint.every=50", 50),
+    ("seed=42", 42),
+    ("task.text_columns=tokens", ("tokens",)),
+    ("task.text_columns=0", ("0",)),
+    ("task.text_columns=a,b", ("a", "b")),
+    ("task.text_columns=('a','b')", ("a", "b")),
+    ("task.text_columns=('a', 'b')", ("a", "b")),
+    ("task.text_columns=('a',)", ("a",)),
+    ('task.text_columns=["a", "b"]', ("a", "b")),
+    ("task.text_columns=()", ()),
+    ("task.label_column=ner_tags", "ner_tags"),
+    ("task.label_column=-1", "-1"),
+    ("task.label_column=3", "3"),
+    ("task.labels=O,B-PER,I-PER", ("O", "B-PER", "I-PER")),
+    ("task.scheme=none", None),
+    ("task.scheme=IOB1", "IOB1"),
+    ("evals.validation.every=200", 200),
+    ("evals.validation.patience=3", 3),
+    ("mesh.data=-1", -1),
+]  # fmt: skip
+
+
+def overridden(*arguments: str) -> Any:
+    return parse([f"--config={ROOT / NER}", *arguments], modes=list(MODES)).config
+
+
+def field(cfg: Any, path: str) -> Any:
+    for part in path.split("."):
+        cfg = cfg[part] if isinstance(cfg, dict) else getattr(cfg, part)
+    return cfg
+
+
+@pytest.mark.parametrize(("override", "value"), OVERRIDES, ids=[override for override, _ in OVERRIDES])
+def test_overrides_land_with_their_types(override, value):
+    name, _, text = override.partition("=")
+    spellings = [[f"--config.{override}"], [f"-config.{override}"]]
+    if text and not re.match(r"-|.*=", text):
+        spellings.append([f"--config.{name}", text])
+    for arguments in spellings:
+        found = field(overridden(*arguments), name)
+        assert found == value and type(found) is type(value), (arguments, found)
+
+
+FAST = settings(max_examples=150, deadline=None, derandomize=True)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: text.lower() != "none")
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters=",'\"()[]"), min_size=1, max_size=6)  # what a list in one flag can hold
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "optim.learning_rate": st.floats(allow_nan=False),
+    "optim.warmup": st.floats(0, 1),
+    "data.batch_size": st.integers(),
+    "data.max_examples": st.none() | st.integers(),
+    "data.cache": st.booleans(),
+    "seed": st.integers(),
+    "num_steps": st.none() | st.integers(0),
+    "task.train": TEXTS,
+    "task.scheme": st.none() | TEXTS,
+    "task.label_column": TEXTS,
+    "task.labels": st.lists(NAMES, max_size=4).map(tuple),
+    "evals.validation.every": st.integers(),
+}
+
+
+BASE = from_file(str(ROOT / NER))
+
+
+def written(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+@FAST
+@given(chosen=st.fixed_dictionaries({}, optional=VALUES))
+def test_what_is_written_is_what_is_set(chosen):
+    """Any value of any kind comes back from its text, and from the saved config; fields that were not named stay."""
+    cfg, untouched = copy.deepcopy(BASE), BASE
+    apply_overrides(cfg, [f"--config.{name}={written(value)}" for name, value in chosen.items()])
+    for name in VALUES:
+        found, wanted = field(cfg, name), chosen.get(name, field(untouched, name))
+        assert (found, type(found)) == (wanted, type(wanted))
+    assert from_json(json.loads(json.dumps(to_json(cfg))), "config.json") == cfg
+
+
+def test_booleans_and_all_at_once():
+    assert overridden("--noconfig.data.cache").data.cache is False
+    assert overridden("--config.data.cache").data.cache is True
+    assert overridden("--config.data.cache", "false").data.cache is False
+    assert overridden("--config.task.label_all_tokens", "--config.seed=1").task.label_all_tokens is True
+    once = {override.partition("=")[0]: (override, value) for override, value in OVERRIDES}
+    cfg = overridden(*(f"--config.{override}" for override, _ in once.values()))
+    assert {name: field(cfg, name) for name in once} == {name: value for name, (_, value) in once.items()}
+
+
+def test_the_default_workdir_goes_by_the_config(tmp_path):
+    assert parse([f"--config={ROOT / NER}"], modes=list(MODES)).workdir == Path("runs/ner")
+    odd = tmp_path / "my.pyfiles" / "small.v2.py"
+    odd.parent.mkdir()
+    config_file(odd, tmp_path)
+    assert parse([f"--config={odd}"], modes=list(MODES)).workdir == Path("runs/small.v2")
