@@ -21,7 +21,8 @@ from flaxft import errors
 from flaxft.config import Config
 from flaxft.errors import UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output")
+PLAIN = ("config", "workdir", "mode", "input", "output", "target", "task", "dtype")
+OF_EXPORT = PLAIN[-3:]
 
 
 class UsageError(UserError):
@@ -34,15 +35,18 @@ class Command(NamedTuple):
     mode: str
     workdir: Path | None
     config: Config | None  # None where neither a file nor a run's folder gives one
-    has_run: bool  # `config` is that of the run in `workdir`, for eval and predict
+    has_run: bool  # `config` is that of the run in `workdir`, for all modes but train
     input: str | None
     output: str | None
+    target: str | None  # this and the next two are of export
+    task: str | None
+    dtype: str | None
 
 
 def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     """Raises UsageError for a wrong flag, UserError for a wrong config or field.
 
-    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
+    All modes but `train` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
     """
     plain, overrides = _split(arguments)
     values = _plain_flags(plain, modes)
@@ -63,7 +67,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     if cfg is not None:
         apply_overrides(cfg, overrides)
         cfg.check()
-    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"])
+    return Command(workdir=workdir, config=cfg, has_run=has_run, **{name: values[name] for name in PLAIN if name not in ("config", "workdir")})
 
 
 def from_file(name: str) -> Config:
@@ -170,7 +174,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, Any]:
     values = flags.FlagValues()
-    for name in ("config", "workdir", "input", "output"):
+    for name in (one for one in PLAIN if one != "mode"):
         flags.DEFINE_string(name, None, "", flag_values=values)
     flags.DEFINE_enum("mode", modes[0], list(modes), "", flag_values=values)
     names = [one.partition("=")[0] for one in arguments]
@@ -182,7 +186,11 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
     except flags.Error as error:
         unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
         raise UsageError(reason(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
-    return {name: getattr(values, name) for name in PLAIN}
+    found = {name: getattr(values, name) for name in PLAIN}
+    idle = next((name for name in OF_EXPORT if found[name] is not None and found["mode"] != "export"), None)
+    if idle:
+        raise UsageError(f"--{idle} is for --mode=export; leave it out, or give that mode")
+    return found
 
 
 def _find(cfg: Any, name: str) -> tuple[Any, str]:

@@ -1,12 +1,15 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export] [--config.SECTION.FIELD=VALUE ...]
 
---config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
+--config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, the other modes need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input)
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target)
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
---output   for predict: a file for those lines instead of the terminal
+--output   for predict: a file for those lines instead of the terminal; for export: a folder instead of WORKDIR/export/TARGET
+--target   for export: hf (the default) | flax_msgpack | stablehlo | onnx | int8
+--task     for export: one task of a run of several; without it each goes into a folder of its own
+--dtype    for export to hf: float32 (the default) or bfloat16 weights
 """
 
 from __future__ import annotations
@@ -93,6 +96,20 @@ def predict(command: Command) -> None:
         configs.write_text(Path(command.output), "".join(lines))
 
 
+def export(command: Command) -> None:
+    from flaxft.export import base
+
+    target = command.target or "hf"
+    base.find(target)
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give the folder of a run")
+    if not command.has_run:
+        raise UserError(f"{command.workdir} holds no run; train first, or give another --workdir")
+    done = base.export(command.workdir, command.config, target=target, output=command.output, task=command.task, dtype=command.dtype)
+    for lines in done.values():
+        print("\n".join(lines))
+
+
 def _predictor(command: Command) -> Predictor:
     from flaxft.predict import from_model, from_run
 
@@ -101,7 +118,7 @@ def _predictor(command: Command) -> Predictor:
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict}
+MODES = {"train": train, "eval": evaluate, "predict": predict, "export": export}
 
 
 if __name__ == "__main__":

@@ -95,6 +95,14 @@ class Several(Protocol):
     tasks: dict[str, Task]
 
 
+@runtime_checkable
+class Pools(Protocol):
+    """What a task has beside `Task` where its head has no weights and makes one vector of a text's tokens."""
+
+    pooling: str  # mean or cls
+    normalize: bool  # vectors of length 1
+
+
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
     """Whether the head of a fine-tuned checkpoint is one for this resolved task: of its kind, with its labels."""
     learnt = checkpoint.config.get("problem_type")
