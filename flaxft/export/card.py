@@ -121,7 +121,8 @@ def _parity(parity: Mapping[str, Any], stored: str) -> str:
     return (
         f"## Parity\n\n`{parity['class']}` of {parity['reader']}, reading this directory in float32, gives the logits that flaxft gives: the largest"
         f" difference is {parity['largest_difference']:.2e} over {parity['num_examples']} examples ({parity['examples']}), {verdict} the bound of"
-        f" {parity['bound']:.0e} x max(1, largest logit of the example).{rounding} The tokenizer gave other pieces for {tokenizer['num_different']} of {tokenizer['num_texts']} texts."
+        f" {parity['bound']:.0e} x max(1, largest logit of the example).{rounding}"
+        f" The tokenizer gave other pieces for {tokenizer['num_different']} of {tokenizer['num_texts']} texts."
         f" `{stored}` holds inputs and logits of {parity['stored_examples']} examples, to check it elsewhere.\n"
     )
 
