@@ -73,9 +73,10 @@ def _head(run: Run, dtype: str) -> str:
 
 
 def _use(run: Run) -> str:
-    kind = run.predictor.task.kind
+    kind, note = run.predictor.task.kind, ""
     if isinstance(run.predictor.task, Pools):
         lines = ["from sentence_transformers import SentenceTransformer", "", 'vectors = SentenceTransformer("DIRECTORY").encode(["a text", "another"])']
+        note = "\ntransformers says that a pooler is missing; none was trained, and none is used.\n"
     elif kind in ("token", "sequence", "mlm"):
         extra = {"token": ', aggregation_strategy="first"', "sequence": ", top_k=None"}.get(kind, "")
         lines = ["from transformers import pipeline", "", f'print(pipeline("{PIPELINES[kind]}", "DIRECTORY"{extra})("a text"))']
@@ -87,7 +88,7 @@ def _use(run: Run) -> str:
             'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
             f'model = {name}.from_pretrained("DIRECTORY")',
         ]
-    return "## Use\n\n```python\n" + "\n".join(lines) + "\n```\n"
+    return "## Use\n\n```python\n" + "\n".join(lines) + "\n```\n" + note
 
 
 def _scores(run: Run) -> str:
