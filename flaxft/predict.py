@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from flax import nnx
 from flaxft import config as configs
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
-from flaxft.data.base import Record, Records, Source
+from flaxft.data.base import Batch, Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
@@ -52,6 +52,7 @@ class Predictor:
         if data.max_length > tokenizer.max_length:  # beyond them a position has no embedding
             raise UserError(f"data.max_length is {data.max_length}, but the model has {tokenizer.max_length} positions; give at most that")
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
+        self.graphdef = loaded.graphdef
         self.params, self.encoder, self.model, self.mesh, self.step = loaded.params, loaded.encoder, model, mesh, step
         self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
@@ -74,6 +75,15 @@ class Predictor:
         records = self.task.records(split, max_examples=self.data.max_examples)
         items, shape = self._items(records, use_cache=self.data.cache)
         return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
+
+    def evaluate_outputs(self, split: str, outputs: Callable[[Batch], Any]) -> tuple[Result, Source]:
+        """The scores on a split of what another program makes of each batch, which has one example a row: outputs as the task's own head gives them."""
+        records = self.task.records(split, max_examples=self.data.max_examples)
+        items, shape = self._items(records, use_cache=self.data.cache)
+        shape = shape._replace(num_slots=1)
+        evaluator = Evaluator(self.task, self.graphdef, self.mesh)
+        evaluator.stand_in(shape, outputs)
+        return evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
 
     def only(self, name: str) -> Predictor:
         """Of a run of several tasks, the predictor of one: the encoder with that task's head. Raises UserError."""

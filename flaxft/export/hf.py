@@ -38,20 +38,11 @@ def write(run: Run, folder: Path, *, dtype: str = "float32") -> list[str]:
     if isinstance(predictor.task, Pools):
         _write_pooling(predictor.task, predictor, folder)
     report = _parity(run, folder, dtype)
-    _write(folder / REPORT, report)
+    reference.write_json(folder / REPORT, report)
     (folder / "README.md").write_text(card.render(run, report, dtype=dtype, stored=STORED), encoding="utf-8")
-    return [sentence(report)]
-
-
-def sentence(report: dict[str, Any]) -> str:
-    """A parity report in one line."""
-    verdict = "as it should be" if report["passed"] else f"warning: MORE than {report['bound']:.0e} x max(1, largest logit)"
     tokenizer = report["tokenizer"]
-    strange = f"; warning: its tokenizer differs on {tokenizer['num_different']} of {tokenizer['num_texts']} texts" if tokenizer["num_different"] else ""
-    return (
-        f"parity with {report['reader']}: logits differ by at most {report['largest_difference']:.1e} on {report['num_examples']} examples"
-        f" ({report['examples']}; the largest is {report['largest_logit']:.3g}), {verdict}{strange}"
-    )
+    strange = f"warning: AutoTokenizer gives other pieces for {tokenizer['num_different']} of {tokenizer['num_texts']} texts"
+    return [reference.sentence(report), *([strange] if tokenizer["num_different"] else [])]
 
 
 # ---- files beside the weights -------------------------------------------------------------------------------------------------------------------
@@ -68,22 +59,22 @@ def _finish_tokenizer(predictor: Predictor, folder: Path) -> None:
         name = next((name for name in names if name in pieces), None)
         if name is not None:
             settings.setdefault(f"{role}_token", name)
-    _write(file, settings)
+    reference.write_json(file, settings)
 
 
 def _write_pooling(task: Pools, predictor: Predictor, folder: Path) -> None:
     """What sentence-transformers reads beside the model: its modules, in the words of its own saved directories."""
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if task.normalize else [])]
     rows = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"} for i, (path, name) in enumerate(modules)]
-    _write(folder / "modules.json", rows)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": predictor.data.max_length, "do_lower_case": False})
-    _write(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine" if task.normalize else "dot"})
+    reference.write_json(folder / "modules.json", rows)
+    reference.write_json(folder / "sentence_bert_config.json", {"max_seq_length": predictor.data.max_length, "do_lower_case": False})
+    reference.write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine" if task.normalize else "dot"})
     (folder / "1_Pooling").mkdir()
     modes = {f"pooling_mode_{name}": name == wanted for name, wanted in (("cls_token", task.pooling + "_token"), ("mean_tokens", task.pooling + "_tokens"))}
-    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": predictor.encoder.hidden_size} | modes)
+    reference.write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": predictor.encoder.hidden_size} | modes)
     if task.normalize:
         (folder / "2_Normalize").mkdir()
-        _write(folder / "2_Normalize" / "config.json", {})
+        reference.write_json(folder / "2_Normalize" / "config.json", {})
 
 
 # ---- parity -------------------------------------------------------------------------------------------------------------------------------------
@@ -100,17 +91,8 @@ def _parity(run: Run, folder: Path, dtype: str) -> dict[str, Any]:
         reader, theirs = _pytorch(predictor, folder) if importlib.util.find_spec("torch") else _read_back(predictor, folder)
         difference = reference.compare(found.tokens, ours, theirs, kind=kind)
         num_texts, num_different = _tokenizer_differences(predictor, folder, found.texts)
-    report = {
-        "reader": reader,
+    report = reference.report(found, difference, reader=reader, bound=BOUND) | {
         "class": predictor.encoder.architectures[kind],
-        "examples": found.source,
-        "num_examples": difference.num_examples,
-        "num_tokens": difference.num_tokens,
-        "largest_difference": difference.largest,
-        "largest_logit": difference.largest_logit,
-        "worst_ratio": difference.worst,
-        "bound": BOUND,
-        "passed": difference.worst <= BOUND,
         "tokenizer": {"num_texts": num_texts, "num_different": num_different},
         "stored_examples": _store(found.tokens, ours, kind, folder / STORED),
     }
@@ -199,7 +181,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
-
-
-def _write(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from flaxft.predict import Predictor
 
 NUM_RECORDS = 512  # that are compared at most
 BATCH_SIZE = 16
+WRONG = 100  # times a bound: no rounding, but another model
 PER_TEXT = ("sequence", "choice")  # kinds of heads with one output a text; the others have one a token
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -178,6 +179,37 @@ def compare(tokens: Sequence[tuple[np.ndarray, np.ndarray]], ours: Logits, their
             difference = difference if np.isfinite(difference) else float("inf")
             largest, largest_logit, worst = max(largest, difference), max(largest_logit, magnitude), max(worst, difference / max(1.0, magnitude))
     return Difference(len(tokens), sum(len(ids) for ids, _ in tokens), largest, largest_logit, worst)
+
+
+def report(found: Examples, difference: Difference, *, reader: str, bound: float) -> dict[str, Any]:
+    """What parity.json says. reader: what computed the other side. Raises UserError where the two are not the same model: such an export is not handed out."""
+    if difference.worst > WRONG * bound:
+        far = f"logits differ by {difference.largest:.1e} (the largest is {difference.largest_logit:.3g}) from those of {reader}"
+        raise UserError(f"the export is wrong and was not kept: {far}; update the packages that it needs, and report it if that does not help")
+    return {
+        "reader": reader,
+        "examples": found.source,
+        "num_examples": difference.num_examples,
+        "num_tokens": difference.num_tokens,
+        "largest_difference": difference.largest,
+        "largest_logit": difference.largest_logit,
+        "worst_ratio": difference.worst,
+        "bound": bound,
+        "passed": difference.worst <= bound,
+    }
+
+
+def sentence(parity: Mapping[str, Any]) -> str:
+    """A report in one line."""
+    verdict = "as it should be" if parity["passed"] else f"warning: MORE than {parity['bound']:.0e} x max(1, largest logit)"
+    return (
+        f"parity with {parity['reader']}: logits differ by at most {parity['largest_difference']:.1e} on {parity['num_examples']} examples"
+        f" ({parity['examples']}; the largest is {parity['largest_logit']:.3g}), {verdict}"
+    )
+
+
+def write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def shortest(tokens: Iterable[tuple[np.ndarray, np.ndarray]], num: int) -> list[tuple[np.ndarray, np.ndarray]]:
