@@ -38,31 +38,32 @@ def write(run: Run, folder: Path) -> list[str]:
     found = onnx.checked_examples(run)
     checked = onnx.check(predictor, found, exact, bound=onnx.BOUND)
     moved = reference.compare(found.tokens, onnx.logits_of(exact, kind)[0], onnx.logits_of(folder / GRAPH, kind)[0], kind=kind)
+    scores = _scores(predictor, exact, folder / GRAPH)
     exact.unlink()
     report: dict[str, Any] = {
         "sizes": sizes,
         "ratio": sizes["float32"] / sizes["int8"],
         "float_graph": checked,
         "int8_moves_logits_by": moved.largest,
-        "scores": _scores(predictor, folder / GRAPH),
+        "scores": scores,
     }
     reference.write_json(folder / REPORT, report)
     return [f"the graph in float32: {reference.sentence(checked)}", _sentence(report)]
 
 
-def _scores(predictor: Predictor, graph: Path) -> dict[str, Any] | None:
-    """Of the validation split, else of test; None where neither is there."""
+def _scores(predictor: Predictor, exact: Path, rounded: Path) -> dict[str, Any] | None:
+    """Of both graphs on the validation split, else on test; None where neither is there."""
     task = predictor.task
     for split in ("validation", "test"):
         if split not in task.splits():
             continue
         try:
-            exact, records = predictor.evaluate(split)
+            before, records = predictor.evaluate_outputs(split, _outputs(predictor, exact))
         except UserError:
             continue
-        rounded, _ = predictor.evaluate_outputs(split, _outputs(predictor, graph))
+        after, _ = predictor.evaluate_outputs(split, _outputs(predictor, rounded))
         name = task.main_metric.removeprefix("-")
-        float_score, int8_score = exact.metrics[name], rounded.metrics[name]
+        float_score, int8_score = before.metrics[name], after.metrics[name]
         return {
             "split": split,
             "data": Path(task.splits()[split]).name,
@@ -71,7 +72,7 @@ def _scores(predictor: Predictor, graph: Path) -> dict[str, Any] | None:
             "float32": float_score,
             "int8": int8_score,
             "difference": int8_score - float_score,
-            "all": {key: [exact.metrics[key], rounded.metrics[key]] for key in exact.metrics if "/" not in key},
+            "all": {key: [before.metrics[key], after.metrics[key]] for key in before.metrics if "/" not in key},
         }
     return None
 
