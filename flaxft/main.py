@@ -7,7 +7,7 @@
 --mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target)
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
 --output   for predict: a file for those lines instead of the terminal; for export: a folder instead of WORKDIR/export/TARGET
---target   for export: hf (the default) | flax_msgpack | stablehlo | onnx | int8
+--target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
 --task     for export: one task of a run of several; without it each goes into a folder of its own
 --dtype    for export to hf: float32 (the default) or bfloat16 weights
 """
@@ -99,7 +99,7 @@ def predict(command: Command) -> None:
 def export(command: Command) -> None:
     from flaxft.export import base
 
-    target = command.target or "hf"
+    target = "hf" if command.target is None else command.target
     base.find(target)
     if command.workdir is None:
         raise UsageError("--workdir is missing; give the folder of a run")

@@ -48,6 +48,7 @@ def _front_matter(run: Run) -> str:
                     metric_type=name, metric_name=name, metric_value=round(value, 4),
                 )
             )  # fmt: skip
+    named = sorted({_data_set(path) for path in task.splits().values() if path.startswith("hub:")})
     is_st = isinstance(task, Pools)
     data = ModelCardData(
         language=_language(run),
@@ -55,6 +56,7 @@ def _front_matter(run: Run) -> str:
         pipeline_tag=PIPELINES.get(task.kind),
         tags=["flaxft", predictor.encoder.prefix, *(["sentence-transformers", "feature-extraction"] if is_st else [])],
         base_model=base if HUB_ID.fullmatch(base) and not _is_here(run) else None,
+        datasets=named or None,
         model_name=_title(run),
         eval_results=results or None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -46,17 +47,17 @@ def files(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def test_every_file_of_the_folder_is_a_target(trained):
-    assert base.targets() == ["flax_msgpack", "hf", "int8", "onnx", "stablehlo"]
+def test_every_file_of_the_folder_is_a_target():
+    assert set(base.targets()) >= {"flax_msgpack", "hf", "int8", "onnx", "stablehlo"}
     for name in base.targets():
-        assert callable(base.find(name).write)
-        assert f"| {name}" in __import__("flaxft.main").main.__doc__ or name == "hf"
+        parameters = list(inspect.signature(base.find(name).write).parameters)
+        assert parameters[:2] == ["run", "folder"]
 
 
 @pytest.mark.parametrize(("target", "hint"), [("flax", ""), ("onx", "did you mean 'onnx'?"), ("base", ""), ("../hf", ""), ("os", ""), ("", "")])
 def test_an_unknown_target(trained, refusal, target, hint):
     message = refusal("--mode=export", f"--workdir={trained}", f"--target={target}")
-    assert "known are flax_msgpack, hf, int8, onnx, stablehlo" in message
+    assert f"known are {', '.join(base.targets())}" in message
     assert hint in message
 
 

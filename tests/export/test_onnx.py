@@ -71,7 +71,7 @@ def test_any_shape(token_graph, size, length):
 
 @needs_onnx
 def test_a_wrong_graph_is_not_handed_out(token_graph, tmp_path, monkeypatch):
-    given, folder = token_graph
+    _, folder = token_graph
     other = untrained(tmp_path, "token_classification")
     other.predictor.params["head"]["classifier"]["bias"] += 1.0
     monkeypatch.setattr(onnx, "make_graph", lambda predictor, to: shutil.copy(folder / "model.onnx", to))
