@@ -130,11 +130,11 @@ class Predictor:
 def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None, dtype: str | None = None) -> Predictor:
     """The best weights of the run in the folder `path`; or, given a `task`, a fine-tuned model directory or hub id.
 
-    `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. dtype: what to compute a run's
-    model in, where not in what it was trained in. Raises UserError, DamagedError.
+    `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. dtype: what to compute in,
+    where not in what the run did. Raises UserError, DamagedError.
     """
     if task is not None:
-        model = hf.Pretrained(path=str(path))
+        model = hf.Pretrained(path=str(path), dtype=dtype or hf.Pretrained.dtype)
         data = Data()
         data.max_length = min(data.max_length, model.open().encoder.max_length)
         return from_model(Config(task=task, model=model, data=data), mesh=mesh)

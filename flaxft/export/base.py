@@ -39,6 +39,13 @@ class Run:
         return dict(_read(self.workdir / "config.json").get("config", {}))
 
     @property
+    def splits(self) -> dict[str, str]:
+        """The paths that the run was trained and scored with, which are not those that an export is asked to look at."""
+        own = self.config.get("task", {})
+        own = own if self.task is None else own.get("tasks", {}).get(self.task, {})
+        return {split: own[split] for split in ("train", "validation", "test") if own.get(split)}
+
+    @property
     def results(self) -> dict[str, Any]:
         """results.json, where it is of these weights; else empty: the run is not finished, or goes on."""
         found = _read(self.workdir / "results.json")

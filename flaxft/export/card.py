@@ -39,7 +39,7 @@ def _front_matter(run: Run) -> str:
     base = _base(run)
     results = []
     for split, metrics in run.metrics.items():
-        where = task.splits().get(split, "")
+        where = run.splits.get(split, "")
         for name, value in _main(metrics).items():
             data_set = _data_set(where)
             results.append(
@@ -48,7 +48,7 @@ def _front_matter(run: Run) -> str:
                     metric_type=name, metric_name=name, metric_value=round(value, 4),
                 )
             )  # fmt: skip
-    named = sorted({_data_set(path) for path in task.splits().values() if path.startswith("hub:")})
+    named = sorted({_data_set(path) for path in run.splits.values() if path.startswith("hub:")})
     is_st = isinstance(task, Pools)
     data = ModelCardData(
         language=_language(run),
@@ -98,7 +98,7 @@ def _scores(run: Run) -> str:
     for split, metrics in run.metrics.items():
         for name, value in _main(metrics).items():
             interval = f"{metrics[f'{name}/low']:.4f} to {metrics[f'{name}/high']:.4f}" if f"{name}/low" in metrics else ""
-            rows.append(f"| {split} | {_data_set(run.predictor.task.splits().get(split, ''))} | {name} | {value:.4f} | {interval} |")
+            rows.append(f"| {split} | {_data_set(run.splits.get(split, ''))} | {name} | {value:.4f} | {interval} |")
     if not rows:
         return "## Scores\n\nNone: the run has no results of these weights.\n"
     return "## Scores\n\n| split | data | metric | value | 95 % interval |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
@@ -106,13 +106,14 @@ def _scores(run: Run) -> str:
 
 def _limits(run: Run) -> str:
     predictor = run.predictor
-    most, positions = predictor.data.max_length, predictor.encoder.max_length
+    data = run.config.get("data", {})
+    most, positions = data.get("max_length", predictor.data.max_length), predictor.encoder.max_length
     lines = [f"* A text longer than {most} tokens was cut or split into windows in training; the model has {positions} positions."]
     if predictor.calibration:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in predictor.calibration.items())
         lines.append(f"* The scores above were computed with numbers that were fitted on validation and are not in the weights ({numbers}; `export.json`).")
-    if predictor.data.max_examples is not None:
-        lines.append(f"* Only the first {predictor.data.max_examples} records of each split were used.")
+    if data.get("max_examples") is not None:
+        lines.append(f"* Only the first {data['max_examples']} records of each split were used.")
     lines.append("* What the model was not tested on is not known: the data that it was trained on says what it can do.")
     return "## Limits\n\n" + "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ from flaxft.errors import UserError
 from flaxft.models.base import EncoderOutput, Model, Params
 from flaxft.predict import Predictor
 
-NUM_RECORDS = 512  # that are compared at most
+NUM_RECORDS = 512  # and examples that are compared at most
 BATCH_SIZE = 16
 WRONG = 100  # times a bound: no rounding, but another model
 PER_TEXT = ("sequence", "choice")  # kinds of heads with one output a text; the others have one a token
@@ -45,9 +45,13 @@ class Difference(NamedTuple):
 def examples(predictor: Predictor, workdir: Path, *, num_records: int = NUM_RECORDS) -> Examples:
     """The first records of the test split, else of validation; where their files are gone, what the run predicted for them; failing all that, random pieces."""
     for source, records in _sources(predictor, workdir, num_records):
-        tokens = [found for record in records for found in _tokens(predictor, record)]
+        tokens: list[tuple[np.ndarray, np.ndarray]] = []
+        num_used = 0
+        while num_used < len(records) and len(tokens) < num_records:  # a record may be several examples
+            tokens += _tokens(predictor, records[num_used])
+            num_used += 1
         if tokens:
-            return Examples(source, tokens, [text for record in records for text in _texts(record)])
+            return Examples(source.replace("NUM", str(num_used), 1), tokens, [text for record in records[:num_used] for text in _texts(record)])
     rng = np.random.default_rng(0)
     numbers = np.asarray([i for i, piece in enumerate(predictor.tokenizer.pieces) if piece], np.int32)
     lengths = rng.integers(1, predictor.data.max_length - predictor.tokenizer.num_special, 32)
@@ -56,6 +60,7 @@ def examples(predictor: Predictor, workdir: Path, *, num_records: int = NUM_RECO
 
 
 def _sources(predictor: Predictor, workdir: Path, num_records: int) -> Iterator[tuple[str, list[Record]]]:
+    """`(what they are, NUM standing for how many were used; records)`."""
     splits = predictor.task.splits()
     names = [name for name in ("test", "validation") if name in splits]
     most = min(num_records, predictor.data.max_examples or num_records)
@@ -64,12 +69,12 @@ def _sources(predictor: Predictor, workdir: Path, num_records: int) -> Iterator[
             records = predictor.task.records(name, max_examples=most)
         except UserError:
             continue
-        yield f"{name}: the first {len(records)} records of {Path(splits[name]).name}", list(records)
+        yield f"{name}: the first NUM records of {Path(splits[name]).name}", list(records)
     for name in names:
         file = workdir / "predictions" / f"{name}.jsonl"
         if file.is_file():
             lines = file.read_text(encoding="utf-8").splitlines()[:most]
-            yield f"{name}: the texts of the first {len(lines)} predictions of the run", [json.loads(line) for line in lines]
+            yield f"{name}: the texts of the first NUM predictions of the run", [json.loads(line) for line in lines]
 
 
 def _tokens(predictor: Predictor, record: Record) -> Iterator[tuple[np.ndarray, np.ndarray]]:

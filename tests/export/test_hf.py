@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -254,15 +255,28 @@ def test_the_hub_takes_the_front_matter(exported):
     assert card.data.tags == ["flaxft", "bert"]
 
 
-def test_a_hub_id_is_the_base_model(ner, tmp_path, monkeypatch):
-    import shutil
+def test_scores_keep_the_name_of_their_data(ner, tmp_path):
+    """An export may look at other files; the scores are of the run's."""
+    from flaxft import config as configs
 
+    cfg, _ = configs.read(ner / "config.json")
+    cfg.task.test, cfg.task.validation, cfg.data.max_examples = str(ner.parent / "train.conll"), "", 3
+    (folder,) = export(ner, cfg, output=tmp_path / "out")
+    assert read(folder / "parity.json")["examples"] == "test: the first 3 records of train.conll"
+    card = (folder / "README.md").read_text()
+    assert "| test | test.conll | entity_f1 |" in card
+    assert "Only the first" not in card
+
+
+def test_a_hub_id_is_the_base_model_and_a_hub_data_set_is_named(ner, tmp_path):
     shutil.copytree(ner, tmp_path / "run")
     config = read(tmp_path / "run/config.json")
     config["config"]["model"]["path"] = "someone/bert-tiny"
+    config["config"]["task"]["train"] = "hub:someone/words@main#train"
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     (folder,) = export(tmp_path / "run")
-    assert yaml.safe_load((folder / "README.md").read_text().split("---")[1])["base_model"] == "someone/bert-tiny"
+    front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert (front["base_model"], front["datasets"]) == ("someone/bert-tiny", ["someone/words"])
 
 
 # ---- weights and examples -----------------------------------------------------------------------------------------------------------------------
@@ -293,8 +307,6 @@ def test_a_run_in_bfloat16_is_exported_in_float32(tmp_path):
 
 
 def test_without_the_splits_its_predictions_serve_and_without_those_random_pieces(ner, tmp_path):
-    import shutil
-
     shutil.copytree(ner, tmp_path / "run")
     for split in ("train", "validation", "test"):
         os.rename(ner.parent / f"{split}.conll", ner.parent / f"{split}.aside")
