@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -141,6 +143,7 @@ def check_place(folder: Path) -> None:
 
 def _export(module: ModuleType, target: str, run: Run, folder: Path, options: Mapping[str, Any]) -> list[str]:
     """Written beside its place and then renamed: what was there stays until the new one is whole."""
+    _sweep(folder)
     staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -166,6 +169,19 @@ def _export(module: ModuleType, target: str, run: Run, folder: Path, options: Ma
         shutil.rmtree(old, ignore_errors=True)
     note = [] if run.results else [f"note: the run is not finished; these are its best weights so far, of step {run.predictor.step}"]
     return [f"{target} of step {run.predictor.step} in {folder}", *lines, *note]
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed exports to this place left beside it; one that is at work keeps its own."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.*"):
+        found = re.fullmatch(r"\.(\d+)\.(tmp|old)", left.name.removeprefix(f".{folder.name}"))
+        if found:
+            try:
+                os.kill(int(found[1]), 0)  # sends nothing
+            except ProcessLookupError:
+                shutil.rmtree(left, ignore_errors=True)
+            except PermissionError:
+                continue
 
 
 def _read(file: Path) -> dict[str, Any]:

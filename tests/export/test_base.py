@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,16 @@ def test_a_failure_leaves_what_was_there(trained, tmp_path, monkeypatch):
         export(trained, target="flax_msgpack", output=out)
     assert {name: (out / name).read_bytes() for name in files(out)} == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out"]
+
+
+def test_what_a_killed_export_left_is_swept_away(trained, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mine = {".out.old.tmp", ".out.1.tmp.txt", ".other.99.tmp", f".out.{os.getppid()}.tmp"}  # another's, or at work
+    for name in (*mine, f".out.{gone.pid}.tmp", f".out.{gone.pid}.old"):
+        (tmp_path / name).mkdir()
+    export(trained, target="flax_msgpack", output=tmp_path / "out")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out", *mine}
 
 
 def test_an_unfinished_run_says_so(trained, tmp_path, capsys):
