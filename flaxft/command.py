@@ -21,25 +21,29 @@ from flaxft import files
 from flaxft.config import Config
 from flaxft.errors import UsageError, UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output", "seeds")
+PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype")
+OF_EXPORT = PLAIN[-3:]
 
 
 class Command(NamedTuple):
     mode: str
     workdir: Path | None
     config: Config | None  # None where neither a file nor a run's folder gives one
-    has_run: bool  # `config` is that of the run in `workdir`, for eval and predict
+    has_run: bool  # `config` is that of the run in `workdir`, for all modes but train
     input: str | None
     output: str | None
     seeds: int | None  # for train: so many runs
+    target: str | None  # this and the next two are of export
+    task: str | None
+    dtype: str | None
     runs: tuple[Path, ...]  # for compare
 
 
 def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     """Raises UsageError for a wrong flag, UserError for a wrong config or field.
 
-    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file, and so does `doctor` where there is one; overrides apply to
-    either. Whether the values can be meant is not looked at: see `Config.check`.
+    All modes but `train` start from the config that a run saved in --workdir, and `train` from the file; overrides apply to either. Whether the values can be
+    meant is not looked at: see `Config.check`.
     """
     plain, overrides, others = _split(arguments)
     values = _plain_flags(plain, modes)
@@ -64,7 +68,8 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
     if cfg is not None:
         apply_overrides(cfg, overrides)
-    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"], values["seeds"], tuple(map(Path, others)))
+    others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir")}
+    return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(Path, others)), **others_of)
 
 
 def from_file(name: str) -> Config:
@@ -194,7 +199,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, Any]:
     values = flags.FlagValues()
-    for name in ("config", "workdir", "input", "output"):
+    for name in (one for one in PLAIN if one not in ("mode", "seeds")):
         flags.DEFINE_string(name, None, "", flag_values=values)
     flags.DEFINE_enum("mode", modes[0], list(modes), "", flag_values=values)
     flags.DEFINE_integer("seeds", None, "", flag_values=values)
@@ -207,7 +212,11 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
     except flags.Error as error:
         unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
         raise UsageError(reason(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
-    return {name: getattr(values, name) for name in PLAIN}
+    found = {name: getattr(values, name) for name in PLAIN}
+    idle = next((name for name in OF_EXPORT if found[name] is not None and found["mode"] != "export"), None)
+    if idle:
+        raise UsageError(f"--{idle} is for --mode=export; leave it out, or give that mode")
+    return found
 
 
 def _find(cfg: Any, name: str) -> tuple[Any, str]:

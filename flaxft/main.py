@@ -1,16 +1,20 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|doctor|report] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export|doctor|report] [--config.SECTION.FIELD=VALUE ...]
     python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
 
---config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
+--config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, the other modes need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) |
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target) |
            doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
            compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
 --seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
---output   for predict: a file for those lines instead of the terminal; for compare: the table as Markdown, and its picture beside it
+--output   for predict: a file for those lines instead of the terminal; for export: a folder instead of WORKDIR/export/TARGET;
+           for compare: the table as Markdown, and its picture beside it
+--target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
+--task     for export: one task of a run of several; without it each goes into a folder of its own
+--dtype    for export to hf: float32 (the default) or bfloat16 weights
 """
 
 from __future__ import annotations
@@ -118,6 +122,20 @@ def _check_output(command: Command) -> None:
         raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
 
 
+def export(command: Command) -> None:
+    from flaxft.export import base
+
+    target = "hf" if command.target is None else command.target
+    base.find(target)
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give the folder of a run")
+    if not command.has_run:
+        raise UserError(f"{command.workdir} holds no run; train first, or give another --workdir")
+    done = base.export(command.workdir, command.config, target=target, output=command.output, task=command.task, dtype=command.dtype)
+    for lines in done.values():
+        print("\n".join(lines))
+
+
 def _predictor(command: Command) -> Predictor:
     from flaxft.predict import from_model, from_run
 
@@ -160,7 +178,7 @@ def doctor(command: Command) -> int:
 
 
 MODES: dict[str, Callable[[Command], int | None]] = {
-    "train": train, "eval": evaluate, "predict": predict, "doctor": doctor, "report": report, "compare": compare,
+    "train": train, "eval": evaluate, "predict": predict, "export": export, "doctor": doctor, "report": report, "compare": compare,
 }  # fmt: skip
 
 

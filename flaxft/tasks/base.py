@@ -105,6 +105,14 @@ class Several(Protocol):
     tasks: dict[str, Task]
 
 
+@runtime_checkable
+class Pools(Protocol):
+    """What a task has beside `Task` where its head has no weights and makes one vector of a text's tokens."""
+
+    pooling: str  # mean or cls
+    normalize: bool  # vectors of length 1
+
+
 # ---- what a report shows --------------------------------------------------------------------------------------------------------------------------
 
 NUM_SHOWN = 25  # of any list in a report: a page that is read, and not a copy of the data
