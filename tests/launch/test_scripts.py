@@ -21,7 +21,7 @@ def tool(name: str) -> str:
     beside = Path(sys.prefix) / "bin" / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed; it comes with the test extra")
+        pytest.skip(f"{name} is not installed; it comes with the launch extra")
     return found
 
 
