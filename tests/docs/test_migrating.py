@@ -36,7 +36,10 @@ TRAINING = (
 DATA = "dataset_name dataset_config_name train_file validation_file overwrite_cache preprocessing_num_workers max_seq_length".split()
 SAMPLES = "test_file max_train_samples max_eval_samples max_predict_samples".split()
 OLD = {
-    "run_flax_ner.py": [*MODEL, *TRAINING, *DATA, *SAMPLES, *"task_name text_column_name label_column_name label_all_tokens return_entity_level_metrics".split()],
+    "run_flax_ner.py": [
+        *MODEL, *TRAINING, *DATA, *SAMPLES,
+        *"task_name text_column_name label_column_name label_all_tokens return_entity_level_metrics".split(),
+    ],
     "run_flax_glue.py": [
         *MODEL, *TRAINING, *DATA, *SAMPLES,
         *"task_name use_slow_tokenizer text_column_name label_column_name max_length max_train_steps num_warmup_steps".split(),

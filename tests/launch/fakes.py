@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch"
 # Arguments that a careless quote would change, lose or run.
 NASTY = [
-    "--config=configs/ner.py", "--config.task.train=two words.conll", "--a=it's", '--b="quoted"', "--c=$HOME ${HOME} $(touch ran) `touch ran`", "--d=a;touch ran",
-    "--e=a & b | c > d < e", "--f=line\nbreak", "--g=tab\there", "--h=back\\slash \\", "--i=*?[a]~", "--j=", "--k=  two  spaces  ", "--l=ü 北京", "--m=!history #no",
+    "--config=configs/ner.py", "--config.task.train=two words.conll", "--a=it's", '--b="quoted"', "--c=$HOME ${HOME} $(touch ran) `touch ran`",
+    "--d=a;touch ran", "--e=a & b | c > d < e", "--f=line\nbreak", "--g=tab\there", "--h=back\\slash \\", "--i=*?[a]~", "--j=", "--k=  two  spaces  ",
+    "--l=ü 北京", "--m=!history #no",
 ]  # fmt: skip
 
 
