@@ -8,7 +8,8 @@ warmup nor weight decay. (Gradients are clipped at norm 1 here, as the PyTorch s
 Published on the dev sets, in the Flax examples' README, best of 5 seeds and mean: CoLA Matthews 60.57, 59.04; SST-2 accuracy 92.66, 92.23; MRPC F1/accuracy
 89.90/85.78, 88.97/84.36; STS-B Pearson/Spearman 89.04/88.70, 88.94/88.63; QQP accuracy/F1 90.81/87.58, 90.76/87.51; MNLI matched 84.10, 83.80; QNLI 91.01,
 90.82; RTE 66.06, 64.76; WNLI 46.48, 37.01. MNLI mismatched stands only in the PyTorch README, 84.10.
-Not run here: no hub was at hand, so there is no score of ours. GLUE's own test sets have no labels; MNLI's second dev set, the mismatched one, is scored as `test`.
+Not run here: no hub was at hand, so there is no score of ours. GLUE's own test sets have no labels; MNLI's second dev set, the mismatched
+one, is scored as `test`.
 """
 
 import dataclasses
