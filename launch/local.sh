@@ -24,9 +24,9 @@ run() {
 }
 
 # Asks for the package, not for the folder: an install that was interrupted is finished here.
-if ! "$venv/bin/pip" show -q flaxft >/dev/null 2>&1; then
+if ! "$venv/bin/python" -m pip show -q flaxft >/dev/null 2>&1; then
   run "${FLAXFT_PYTHON:-python3}" -m venv "$venv"
-  run "$venv/bin/pip" install -q -e "$root${FLAXFT_EXTRA:+[$FLAXFT_EXTRA]}"
+  run "$venv/bin/python" -m pip install -q -e "$root${FLAXFT_EXTRA:+[$FLAXFT_EXTRA]}"
 fi
 [ -n "$dry" ] || exec "$venv/bin/python" -m flaxft.main "$@" # replaces this shell: signals reach Python itself
 run "$venv/bin/python" -m flaxft.main "$@"

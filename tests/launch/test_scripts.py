@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -61,20 +60,20 @@ def test_a_dry_run_prints_what_would_be_run(tmp_path, command):
 
 def test_local_makes_the_environment_and_runs_the_command(tmp_path):
     fakes = Fakes(tmp_path)
-    venv = tmp_path / "venv"
-    python, pip = venv / "bin" / "python", venv / "bin" / "pip"
-    installed = tmp_path / "installed"
-    make = "; ".join(
-        f"printf '%s\\n' '#!/usr/bin/env bash' {shlex.quote(line)} > {file}; chmod +x {file}"
-        for file, line in (
-            (python, "echo python >> ~/log; printf '%s\\0' \"$@\" > ~/arguments"),
-            (pip, f'if [ "$1" = show ]; then [ -f {installed} ]; else printf \'%s\\0\' "$@" > ~/pip; touch {installed}; fi'),
-        )
-    )
-    fakes.add("python3", f"mkdir -p {venv}/bin; {make}")
+    python, installed = tmp_path / "venv" / "bin" / "python", tmp_path / "installed"
+    body = f"""#!/usr/bin/env bash
+case "$*" in
+  "-m pip show -q flaxft") [ -f {installed} ] ;;
+  "-m pip install"*) printf '%s\\0' "$@" >~/pip; touch {installed} ;;
+  *) printf '%s\\0' "$@" >~/arguments ;;
+esac
+"""
+    (tmp_path / "python").write_text(body)
+    (tmp_path / "python").chmod(0o755)
+    fakes.add("python3", f"mkdir -p {python.parent}; cp {tmp_path}/python {python}")
     for _ in range(2):
-        done = fakes.run(LAUNCH / "local.sh", *NASTY, FLAXFT_VENV=str(venv), FLAXFT_EXTRA="tpu")
+        done = fakes.run(LAUNCH / "local.sh", *NASTY, FLAXFT_VENV=str(tmp_path / "venv"), FLAXFT_EXTRA="tpu")
         assert done.returncode == 0, done.stderr
         assert (fakes.home / "arguments").read_text().split("\0")[:-1] == ["-m", "flaxft.main", *NASTY]
-    assert fakes.calls() == [["python3", "-m", "venv", str(venv)]]  # the second time it is there
-    assert (fakes.home / "pip").read_text().split("\0")[:-1] == ["install", "-q", "-e", f"{ROOT}[tpu]"]
+    assert fakes.calls() == [["python3", "-m", "venv", str(tmp_path / "venv")]]  # the second time it is there
+    assert (fakes.home / "pip").read_text().split("\0")[:-1] == ["-m", "pip", "install", "-q", "-e", f"{ROOT}[tpu]"]
