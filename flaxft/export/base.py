@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flaxft import predict, version
+from flaxft import files, predict, version
 from flaxft.errors import UserError, nearest
 from flaxft.predict import Predictor
 from flaxft.tasks.base import Several
