@@ -17,41 +17,47 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from flaxft import config as configs
-from flaxft import errors, files
+from flaxft import files
 from flaxft.config import Config
-from flaxft.errors import UserError, nearest, reason
+from flaxft.errors import UsageError, UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output")
-
-
-class UsageError(UserError):
-    """The command itself is wrong."""
-
-    exit_code = errors.USAGE
+PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype")
+OF_EXPORT = PLAIN[-3:]
 
 
 class Command(NamedTuple):
     mode: str
     workdir: Path | None
     config: Config | None  # None where neither a file nor a run's folder gives one
-    has_run: bool  # `config` is that of the run in `workdir`, for eval and predict
+    has_run: bool  # `config` is that of the run in `workdir`, for all modes but train
     input: str | None
     output: str | None
+    seeds: int | None  # for train: so many runs
+    target: str | None  # this and the next two are of export
+    task: str | None
+    dtype: str | None
+    runs: tuple[Path, ...]  # for compare
 
 
 def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     """Raises UsageError for a wrong flag, UserError for a wrong config or field.
 
-    `eval` and `predict` start from the config that a run saved in --workdir, `train` from the file; overrides apply to either.
+    All modes but `train` start from the config that a run saved in --workdir, and `train` from the file; overrides apply to either. Whether the values can be
+    meant is not looked at: see `Config.check`.
     """
-    plain, overrides = _split(arguments)
+    plain, overrides, others = _split(arguments)
     values = _plain_flags(plain, modes)
+    if others and values["mode"] != "compare":
+        raise UsageError(f"{others[0]!r} is no flag; see --help")
+    if values["seeds"] is not None:
+        _check_seeds(values["seeds"], values["mode"], overrides)
     workdir = files.path(values["workdir"]) if values["workdir"] else None
     if workdir is None and values["config"]:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
     cfg = from_file(values["config"]) if values["config"] else None
     has_run = False
-    if values["mode"] != modes[0] and workdir and (workdir / "config.json").is_file():
+    goes_by_file = values["mode"] == modes[0] or (values["mode"] == "doctor" and cfg is not None)
+    if not goes_by_file and workdir and (workdir / "config.json").is_file():
         saved, _ = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)) if cfg else ())
         other = next((one for one in overrides if one.startswith("--config.model.path=") and one.partition("=")[2] != saved.model.path), None)
         if other and values["workdir"]:
@@ -62,8 +68,8 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
     if cfg is not None:
         apply_overrides(cfg, overrides)
-        cfg.check()
-    return Command(values["mode"], workdir, cfg, has_run, values["input"], values["output"])
+    others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir")}
+    return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(Path, others)), **others_of)
 
 
 def from_file(name: str) -> Config:
@@ -166,25 +172,37 @@ def _words(hint: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, str(hint).replace("NoneType", "none"))
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Plain flags and overrides, each as one "--name=value"."""
+def _check_seeds(num: int, mode: str, overrides: Sequence[str]) -> None:
+    if mode != "train":
+        raise UsageError(f"--seeds is for --mode=train, not for {mode}; leave it out")
+    if num < 1:
+        raise UsageError(f"--seeds is {num}, expected how many runs: at least 1")
+    given = next((one for one in overrides if one.startswith("--config.seed=")), None)
+    if given:
+        raise UsageError(f"{given} and --seeds={num} are both given, and --seeds runs the seeds 1 to {num}; leave out one of the two")
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Plain flags and overrides, each as one "--name=value", and what is no flag."""
     joined: list[str] = []
+    others: list[str] = []
     for argument in arguments:
         if not argument.startswith("-") and joined and "=" not in joined[-1]:
             joined[-1] += f"={argument}"
         elif argument.startswith("-"):
             joined.append(f"--{argument.lstrip('-')}")
         else:
-            raise UsageError(f"{argument!r} is no flag; see --help")
+            others.append(argument)
     overrides = [one for one in joined if re.match(r"--(no)?config\.", one)]
-    return [one for one in joined if one not in overrides], overrides
+    return [one for one in joined if one not in overrides], overrides, others
 
 
 def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, Any]:
     values = flags.FlagValues()
-    for name in ("config", "workdir", "input", "output"):
+    for name in (one for one in PLAIN if one not in ("mode", "seeds")):
         flags.DEFINE_string(name, None, "", flag_values=values)
     flags.DEFINE_enum("mode", modes[0], list(modes), "", flag_values=values)
+    flags.DEFINE_integer("seeds", None, "", flag_values=values)
     names = [one.partition("=")[0] for one in arguments]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -194,7 +212,11 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
     except flags.Error as error:
         unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
         raise UsageError(reason(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
-    return {name: getattr(values, name) for name in PLAIN}
+    found = {name: getattr(values, name) for name in PLAIN}
+    idle = next((name for name in OF_EXPORT if found[name] is not None and found["mode"] != "export"), None)
+    if idle:
+        raise UsageError(f"--{idle} is for --mode=export; leave it out, or give that mode")
+    return found
 
 
 def _find(cfg: Any, name: str) -> tuple[Any, str]:

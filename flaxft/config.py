@@ -57,18 +57,33 @@ class Config:
 
     def check(self) -> None:
         """Raises UserError for a value of the wrong type or one that cannot be meant."""
-        check_types(self, "")
+        problems = self.problems()
+        if problems:
+            raise UserError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """Everything that `check` finds, one line each. Where types are wrong, these alone: nothing else can be compared."""
+        found = _wrong_types(self, "")
+        if found:
+            return found
         for section in (self.optim, self.data, self.checkpoint, self.log, self.watchdog):
-            section.check()
+            wrong = list(wrong_fields(section).values())
+            if not wrong:
+                try:
+                    section.check()  # what only several fields together get wrong
+                except UserError as error:
+                    wrong = [str(error)]
+            found += wrong
         if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
+            found.append(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
         if not 0 < self.num_epochs < math.inf:
-            raise UserError(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
+            found.append(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
         if self.num_steps is not None and self.num_steps < 0:
-            raise UserError(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")
+            found.append(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")
         for name, one in self.evals.items():
             if one.every < 0 or one.patience < 0:
-                raise UserError(f"evals.{name} is {one}, expected numbers that are not negative")
+                found.append(f"evals.{name} is {one}, expected numbers that are not negative")
+        return found
 
 
 def check_types(value: Any, path: str) -> None:
@@ -76,6 +91,17 @@ def check_types(value: Any, path: str) -> None:
     wrong = _wrong_types(value, path)
     if wrong:
         raise UserError("; ".join(wrong))
+
+
+def wrong_fields(section: Any) -> dict[str, str]:
+    """Field -> what the section's `check` says of its value, where the others have their defaults."""
+    found = {}
+    for field in dataclasses.fields(section):
+        try:
+            type(section)(**{field.name: getattr(section, field.name)}).check()
+        except UserError as error:
+            found[field.name] = str(error)
+    return found
 
 
 def _wrong_types(value: Any, path: str) -> list[str]:
@@ -180,7 +206,10 @@ def read(file: Path, *, own: Sequence[type] = ()) -> tuple[Config, dict[str, Any
         raise UserError(f"{file.parent} holds no run (no {file.name}); train first, or give another --workdir") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({error}); restore it, or start a new workdir") from None
-    cfg = from_json(saved, str(file), own=own)
+    try:
+        cfg = from_json(saved, str(file), own=own)
+    except RecursionError:
+        raise UserError(f"{file}: damaged (nested too deep); restore it, or start a new workdir") from None
     if not isinstance(cfg, Config):
         raise UserError(f"{file}: holds no Config; restore it, or start a new workdir")
     missing = [name for name in FACTS if name not in facts]

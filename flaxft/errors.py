@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
+import re
 from collections.abc import Iterable
 
 OK, USER_ERROR, USAGE, NON_FINITE, DAMAGED, DISK, HANG, SIGINT, SIGTERM = 0, 1, 2, 3, 4, 5, 6, 130, 143
@@ -16,8 +18,24 @@ class UserError(Exception):
     exit_code = USER_ERROR
 
     def __init__(self, message: str):
-        # Text of a user's file may hold line breaks and control characters; the promise is one line.
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+class OneLine(logging.Filter):
+    """What the package logs is one line too: the text of a user's file may stand in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
+logging.getLogger("flaxft").addFilter(OneLine())
+
+
+class UsageError(UserError):
+    """The command itself is wrong."""
+
+    exit_code = USAGE
 
 
 class NonFiniteError(UserError):
@@ -56,3 +74,17 @@ def reason(error: BaseException) -> str:
     """A library's error as part of one line: its text without line breaks, cut where it is a page, or else its name."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+# What stands before the host of an address, and keys as the hub and the usual servers write them.
+SECRETS = re.compile(r"(\w:/{1,2})[^/\s@'\"]+(?=@)|\bhf_[A-Za-z0-9]{30,}|((?i:bearer) )[\w.~+/=-]{8,}")
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows as it is: line breaks, control and bidi characters become escapes, a password in an address or a key becomes `***`."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text))
+
+
+def printable_lines(text: str) -> str:
+    """The same of several lines, whose line breaks are ours."""
+    return "\n".join(map(printable, text.split("\n")))

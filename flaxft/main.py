@@ -1,12 +1,20 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export|doctor|report] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
 
---config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, eval and predict need none
+--config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, the other modes need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input)
+--mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target) |
+           doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
+           compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
+--seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
 --input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
---output   for predict: a file for those lines instead of the terminal
+--output   for predict: a file for those lines instead of the terminal; for export: a folder instead of WORKDIR/export/TARGET;
+           for compare: the table as Markdown, and its picture beside it
+--target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
+--task     for export: one task of a run of several; without it each goes into a folder of its own
+--dtype    for export to hf: float32 (the default) or bfloat16 weights
 """
 
 from __future__ import annotations
@@ -16,13 +24,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from flaxft import errors, files, processes
-from flaxft.errors import Interrupted, UserError
+from flaxft.errors import Interrupted, UsageError, UserError, printable_lines
 
 if TYPE_CHECKING:
     from flaxft.command import Command
@@ -39,8 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         from flaxft.command import parse
 
         command = parse(arguments, modes=list(MODES))
-        MODES[command.mode](command)
-        return errors.OK
+        return MODES[command.mode](command) or errors.OK
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -70,13 +77,17 @@ def _is_main_thread() -> bool:
 
 
 def train(command: Command) -> None:
-    from flaxft.command import UsageError
     from flaxft.train.loop import run
 
     if command.config is None or command.workdir is None:
         raise UsageError("--config is missing; give --config=configs/ner.py")
     processes.start()
-    run(command.config, command.workdir)
+    if command.seeds is None:
+        run(command.config, command.workdir)
+    else:
+        from flaxft.train.seeds import run_seeds
+
+        run_seeds(command.config, command.workdir, num=command.seeds)
 
 
 def evaluate(command: Command) -> None:
@@ -86,7 +97,7 @@ def evaluate(command: Command) -> None:
         if split != "train":
             result, records = predictor.evaluate(split)
             finals[split] = result.metrics
-            print(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}")
+            print(printable_lines(f"\n{split}: {records.name}, {len(records):,} records\n\n{predictor.task.report(result.decoded, records)}"))
     if not finals:
         raise UserError("no split to score; set --config.task.validation=FILE or --config.task.test=FILE")
     print(json.dumps({"evals": finals}))
@@ -95,12 +106,9 @@ def evaluate(command: Command) -> None:
 
 
 def predict(command: Command) -> None:
-    from flaxft.command import UsageError
-
     if command.input is None:
         raise UsageError("--input is missing; give a text file or a .jsonl file")
-    if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
-        raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
+    _check_output(command)
     predictor = _predictor(command)
     lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictor.predict_file(command.input))
     if command.output is None:
@@ -109,16 +117,69 @@ def predict(command: Command) -> None:
         files.write_text(Path(command.output), "".join(lines))
 
 
+def _check_output(command: Command) -> None:
+    if command.output is not None and (Path(command.output).is_dir() or not Path(command.output).absolute().parent.is_dir()):
+        raise UserError(f"--output={command.output} is a directory, or lies in none; give the name of a file in a directory that is there")
+
+
+def export(command: Command) -> None:
+    from flaxft.export import base
+
+    target = "hf" if command.target is None else command.target
+    base.find(target)
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give the folder of a run")
+    if not command.has_run:
+        raise UserError(f"{command.workdir} holds no run; train first, or give another --workdir")
+    done = base.export(command.workdir, command.config, target=target, output=command.output, task=command.task, dtype=command.dtype)
+    for lines in done.values():
+        print("\n".join(lines))
+
+
 def _predictor(command: Command) -> Predictor:
-    from flaxft.command import UsageError
     from flaxft.predict import from_model, from_run
 
     if command.config is None or command.workdir is None:
         raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
+    command.config.check()
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 
 
-MODES = {"train": train, "eval": evaluate, "predict": predict}
+def report(command: Command) -> None:
+    from flaxft.report import write
+
+    if command.workdir is None:
+        raise UsageError("--workdir is missing; give --workdir=DIR of a finished run")
+    print(write(command.workdir))
+
+
+def compare(command: Command) -> None:
+    from flaxft import compare as comparisons
+
+    _check_output(command)
+    if command.output and Path(command.output).suffix not in (".md", ".txt"):
+        raise UsageError(f"--output={command.output}: a comparison is written as Markdown; give FILE.md, and the picture is FILE.png")
+    found = comparisons.compare(command.runs)
+    comparisons.show(found)
+    file = Path(command.output) if command.output else None
+    picture = file.with_suffix(".png") if file else Path("compare.png")
+    comparisons.picture(found, picture)
+    if file:
+        comparisons.write_markdown(file, found)
+    print(f"picture in {picture}")
+
+
+def doctor(command: Command) -> int:
+    from flaxft.doctor import examine, show
+
+    if command.config is None or command.workdir is None:
+        raise UsageError("--config is missing; give --config=configs/ner.py, or the --workdir of a run")
+    return show(examine(command.config, command.workdir))
+
+
+MODES: dict[str, Callable[[Command], int | None]] = {
+    "train": train, "eval": evaluate, "predict": predict, "export": export, "doctor": doctor, "report": report, "compare": compare,
+}  # fmt: skip
 
 
 def _unraisable(problem: sys.UnraisableHookArgs) -> None:

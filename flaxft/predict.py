@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flaxft import config as configs
 from flaxft import files
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
-from flaxft.data.base import Record, Records, Source
+from flaxft.data.base import Batch, Record, Records, Source
 from flaxft.data.items import build_items
 from flaxft.data.pipeline import Data
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
@@ -38,14 +39,23 @@ class Predictor:
     """Task, tokenizer and weights. Neither training files nor the pretrained directory are needed."""
 
     def __init__(
-        self, task: Task, tokenizer: SubwordTokenizer, loaded: Loaded, *, model: Path, mesh: jax.sharding.Mesh, data: Data, calibration: Mapping[str, float]
+        self,
+        task: Task,
+        tokenizer: SubwordTokenizer,
+        loaded: Loaded,
+        *,
+        model: Path,
+        mesh: jax.sharding.Mesh,
+        data: Data,
+        calibration: Mapping[str, float],
+        step: int | None = None,
     ):
-        """`loaded.params` lie on `mesh`; `model` is the folder of config.json and the tokenizer files."""
+        """`loaded.params` lie on `mesh`; `model` is the folder of config.json and the tokenizer files; `step` is the run's that the weights are of."""
         if data.max_length > tokenizer.max_length:  # beyond them a position has no embedding
             raise UserError(f"data.max_length is {data.max_length}, but the model has {tokenizer.max_length} positions; give at most that")
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
-        self.params, self._mesh = loaded.params, mesh
-        self._encoder, self._model = loaded.encoder, model
+        self.graphdef = loaded.graphdef
+        self.params, self.encoder, self.model, self.mesh, self.step = loaded.params, loaded.encoder, model, mesh, step
         self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
     def predict(self, texts: Sequence[str] | Sequence[Record]) -> list[dict[str, Any]]:
@@ -68,28 +78,40 @@ class Predictor:
         items, shape = self._items(records, use_cache=self.data.cache)
         return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
 
+    def evaluate_outputs(self, split: str, outputs: Callable[[Batch], Any]) -> tuple[Result, Source]:
+        """The scores on a split of what another program makes of each batch, which has one example a row: outputs as the task's own head gives them."""
+        records = self.task.records(split, max_examples=self.data.max_examples)
+        items, shape = self._items(records, use_cache=self.data.cache)
+        shape = shape._replace(num_slots=1)
+        evaluator = Evaluator(self.task, self.graphdef, self.mesh)
+        evaluator.stand_in(shape, outputs)
+        return evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
+
     def only(self, name: str) -> Predictor:
         """Of a run of several tasks, the predictor of one: the encoder with that task's head. Raises UserError."""
         tasks = self.task.tasks if isinstance(self.task, Several) else {}
         if name not in tasks:
             raise UserError(f"there is no task {name!r} in this model{nearest(name, tasks)}; known are {list(tasks)}")
-        task, encoder = tasks[name], self._encoder
+        task, encoder = tasks[name], self.encoder
         graphdef, _ = nnx.split(nnx.eval_shape(lambda: Model(encoder, task.head(encoder, rngs=nnx.Rngs(0)))), nnx.Param)
         head = self.params.get("head", {}).get(name)  # a head may have no parameters
         params = {"encoder": self.params["encoder"]} | ({"head": head} if head else {})
         calibration = {key.removeprefix(f"{name}/"): value for key, value in self.calibration.items() if key.startswith(f"{name}/")}
         loaded = Loaded(graphdef=graphdef, params=params, encoder=encoder, fresh=())
-        return Predictor(task, self.tokenizer, loaded, model=self._model, mesh=self._mesh, data=self.data, calibration=calibration)
+        return Predictor(task, self.tokenizer, loaded, model=self.model, mesh=self.mesh, data=self.data, calibration=calibration, step=self.step)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Writes weights, config and tokenizer as a directory that PyTorch `transformers` loads as it is, and flaxft as `model.path`. Raises UserError."""
+    def save_pretrained(self, directory: str | Path, *, dtype: str = "float32") -> None:
+        """Writes weights, config and tokenizer as a directory that PyTorch `transformers` loads as it is, and flaxft as `model.path`. Raises UserError.
+
+        dtype: of the weights, float32 or bfloat16.
+        """
         if isinstance(self.task, Several):
             first = next(iter(self.task.tasks))
             raise UserError(f"transformers has no model of several tasks; save them one by one: predictor.only({first!r}).save_pretrained(...)")
-        config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
         task = self.task
-        hf.write(Path(directory), self.params, self._encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type)
-        save_tokenizer(self.tokenizer, self._model, Path(directory))
+        hf.write(Path(directory), self.params, self.encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type, dtype=dtype)
+        save_tokenizer(self.tokenizer, self.model, Path(directory))
 
     def _predict(self, records: Source) -> list[dict[str, Any]]:
         if not len(records):
@@ -101,29 +123,32 @@ class Predictor:
     def _items(self, records: Source, *, use_cache: bool) -> Any:
         key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"
         items = build_items(records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache)
-        shards = num_row_shards(self._mesh)
+        shards = num_row_shards(self.mesh)
         # a power of two: calls with texts of other lengths meet compiled shapes again
         length = 1 << max(4, int(items.lengths.max()) - 1).bit_length()
         return items, eval_shape([items], tokens=self.data.eval_tokens, num_devices=shards, row_length=length, num_slots=self.data.num_slots)
 
 
-def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None) -> Predictor:
+def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None, dtype: str | None = None) -> Predictor:
     """The best weights of the run in the folder `path`; or, given a `task`, a fine-tuned model directory or hub id.
 
-    `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. Raises UserError, DamagedError.
+    `load("dslim/bert-base-NER", task=TokenClassification())`. types: your own task and model classes, where the run used such. dtype: what to compute in,
+    where not in what the run did. Raises UserError, DamagedError.
     """
     if task is not None:
-        model = hf.Pretrained(path=str(path))
+        model = hf.Pretrained(path=str(path), dtype=dtype or hf.Pretrained.dtype)
         data = Data()
         data.max_length = min(data.max_length, model.open().encoder.max_length)
         return from_model(Config(task=task, model=model, data=data), mesh=mesh)
     cfg, _ = configs.read(files.path(path) / "config.json", own=types)
-    return from_run(path, cfg, mesh=mesh)
+    return from_run(path, cfg, mesh=mesh, dtype=dtype)
 
 
-def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
-    """The best weights of a run, under its saved config or a changed one. Raises UserError, DamagedError."""
+def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None, dtype: str | None = None) -> Predictor:
+    """The best weights of a run, under its saved config or a changed one; computed in `dtype`, where one is given. Raises UserError, DamagedError."""
     workdir = files.path(workdir)
+    if dtype is not None and hasattr(cfg.model, "dtype"):
+        cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, dtype=dtype))  # type: ignore[type-var]  # every plug-in is a dataclass
     _, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
     checkpointer = Checkpointer(workdir / "checkpoints", keep=1, is_first_process=False)
     steps = checkpointer.steps()
@@ -131,10 +156,9 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
         raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
     best = _best(checkpointer, steps, workdir)
     model = workdir / "model"
-    try:
-        model_config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{model / 'config.json'}: cannot be read ({error}); restore it, or start a new workdir") from None
+    if not (model / "config.json").is_file():
+        raise UserError(f"{model / 'config.json'}: no such file; restore it, or start a new workdir")
+    model_config = hf.read_config(model)
     loaded = cfg.model.skeleton(model_config, cfg.task.head, where=model / "config.json")
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
     shardings = infer(loaded.params, loaded.encoder.sharding, device_mesh)
@@ -145,7 +169,8 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None) -> P
         raise DamagedError(f"{error}; it holds the best weights: restore it from a copy, or train again in a new workdir") from None
     tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
     calibration = best["calibration"] or {}
-    return Predictor(cfg.task, tokenizer, loaded._replace(params=params), model=model, mesh=device_mesh, data=cfg.data, calibration=calibration)
+    found = loaded._replace(params=params)
+    return Predictor(cfg.task, tokenizer, found, model=model, mesh=device_mesh, data=cfg.data, calibration=calibration, step=best["step"])
 
 
 def _best(checkpointer: Checkpointer, steps: Sequence[int], workdir: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def _load_hub(path: str, *, split: str) -> Any:
     datasets.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
     asked, _, revision = path.removeprefix("hub:").partition("@")
+    if any(part in (".", "..") for part in re.split(r"[/\\]", f"{asked}/{revision}")):
+        raise UserError(f"{path}: a name or revision with . or .. leads out of the hub's cache; expected hub:NAME[/SUBSET][@REVISION]")
     names = _hub_names(asked, path)
     asked_offline = datasets.config.HF_HUB_OFFLINE
     # Left alone, the library asks a dead network again and again, for 23 s and more, before it looks into its cache.

@@ -101,6 +101,8 @@ def checked(source: Source, *checks: Callable[[Record], object]) -> Source:
 
 
 def _read_bytes(path: str) -> bytes:
+    if re.match(r"[A-Za-z][\w+.-]+://", path):
+        raise UserError(f"{path}: an address, and only files and hub:NAME are read; download it, and name the file")
     file = Path(path).expanduser()
     try:
         return file.read_bytes()

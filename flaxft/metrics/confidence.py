@@ -202,6 +202,17 @@ def calibration_errors(decoded: Sequence[dict[str, Any]], correct: np.ndarray) -
     return {f"ece/{key}": expected_calibration_error(np.asarray([one[key] for one in decoded]), correct) for key in keys}
 
 
+def calibration_curves(decoded: Sequence[Mapping[str, Any]], correct: np.ndarray) -> dict[str, tuple[tuple[float, float, float], ...]]:
+    """What a reliability diagram shows of "score" and "confidence", each where all results have it: number, mean and accuracy of the bins with examples."""
+    keys = [key for key in ("score", "confidence") if decoded and all(key in one for one in decoded)]
+    return {key: curve(np.asarray([one[key] for one in decoded]), correct) for key in keys}
+
+
+def curve(confidence: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> tuple[tuple[float, float, float], ...]:
+    """`calibration_bins` as rows, without the empty ones."""
+    return tuple((float(num), float(mean), float(right)) for num, mean, right in zip(*calibration_bins(confidence, correct, num_bins), strict=True) if num)
+
+
 # ---------------------------------------------------------------- arithmetic
 
 

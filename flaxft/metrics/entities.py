@@ -10,12 +10,15 @@ Sentences are given as `lengths`, not as a sentence number per token: an empty s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from flaxft.errors import printable
+
 Mode = Literal["default", "strict"]
+Chunk = tuple[int, int, str]  # first token, one past the last, type
 
 
 class Entities(NamedTuple):
@@ -38,6 +41,49 @@ def entities(ids: np.ndarray, lengths: np.ndarray, labels: Sequence[str], *, mod
     offset = np.cumsum(lengths + 1) - (lengths + 1)  # of each sentence in the flat positions
     sentence = np.repeat(np.arange(len(lengths)), lengths + 1)[last]
     return Entities(sentence, first - offset[sentence], last - offset[sentence] + 1, kind, types)
+
+
+class Mistake(NamedTuple):
+    """An entity of gold that was not given as it is, or one that was given and is none: `(start, end, type)` as in `Entities`."""
+
+    sentence: int
+    kind: str  # missed, invented, boundary, type, boundary and type
+    gold: tuple[int, int, str] | None
+    given: tuple[int, int, str] | None
+
+
+def mistakes(gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]) -> list[Mistake]:
+    """All of them, sentence by sentence. Each entity is in at most one: what has the same words goes together first, then the same type, then any overlap."""
+    wanted, given = (_by_sentence(entities(ids, lengths, labels)) for ids in (gold, predicted))
+    result = []
+    for sentence in sorted(wanted.keys() | given.keys()):
+        missing = [one for one in wanted.get(sentence, ()) if one not in given.get(sentence, ())]
+        extra = [one for one in given.get(sentence, ()) if one not in wanted.get(sentence, ())]
+        rules: tuple[tuple[str, Callable[[Chunk, Chunk], bool]], ...] = (
+            ("type", lambda one, other: one[:2] == other[:2]),
+            ("boundary", lambda one, other: _overlap(one, other) and one[2] == other[2]),
+            ("boundary and type", _overlap),
+        )
+        for kind, fits in rules:
+            for one in list(missing):
+                match = next((other for other in extra if fits(one, other)), None)
+                if match:
+                    missing.remove(one)
+                    extra.remove(match)
+                    result.append(Mistake(sentence, kind, one, match))
+        result += [Mistake(sentence, "missed", one, None) for one in missing] + [Mistake(sentence, "invented", None, one) for one in extra]
+    return result
+
+
+def _by_sentence(found: Entities) -> dict[int, list[Chunk]]:
+    result: dict[int, list[Chunk]] = {}
+    for sentence, start, end, kind in zip(*(column.tolist() for column in found[:4]), strict=True):
+        result.setdefault(sentence, []).append((start, end, found.types[kind]))
+    return result
+
+
+def _overlap(one: Chunk, other: Chunk) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def entity_scores(
@@ -80,13 +126,13 @@ def entity_counts(
 
 def report(scores: Mapping[str, Mapping[str, float]]) -> str:
     """The scores as the table of seqeval's `classification_report(digits=4)`; where there is no entity, and seqeval fails, the averages alone."""
-    width = max(map(len, scores))  # "weighted avg" is always among them
+    width = max(len(printable(name)) for name in scores)  # "weighted avg" is always among them
     header = ("precision", "recall", "f1-score", "support")
     lines = [f"{'':>{width}}  " + " ".join(f"{name:>9}" for name in header), ""]
     for name, score in scores.items():
         if name == "micro avg":
             lines.append("")
-        lines.append(f"{name:>{width}}  " + " ".join(f"{score[key]:>9.4f}" for key in header[:3]) + f" {score['support']:>9}")
+        lines.append(f"{printable(name):>{width}}  " + " ".join(f"{score[key]:>9.4f}" for key in header[:3]) + f" {score['support']:>9}")
     return "\n".join([*lines, ""])
 
 

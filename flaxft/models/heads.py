@@ -141,10 +141,14 @@ class MlmHead(nnx.Module):
         self.max_labelled = 1.0
 
     def __call__(self, output: EncoderOutput, batch: Batch, *, deterministic: bool = True, rngs: Any = None) -> MlmOutputs:
-        row_length, num_slots = batch["labels"].shape[1], batch["example_start"].shape[1]
-        num_labelled = min(row_length, int(self.max_labelled * row_length) + num_slots)
-        # top_k takes the labelled tokens first; what is left of K stands on tokens without a label, which no loss counts
-        _, positions = jax.lax.top_k((batch["labels"] != IGNORE).astype(jnp.int32), num_labelled)
-        x = self.cls.predictions.transform(jnp.take_along_axis(output.hidden, positions[..., None], axis=1))  # (R, K, D)
+        if self.max_labelled < 1.0:
+            row_length, num_slots = batch["labels"].shape[1], batch["example_start"].shape[1]
+            num_labelled = min(row_length, int(self.max_labelled * row_length) + num_slots)
+            # top_k takes the labelled tokens first; what is left of K stands on tokens without a label, which no loss counts
+            _, positions = jax.lax.top_k((batch["labels"] != IGNORE).astype(jnp.int32), num_labelled)
+            hidden = jnp.take_along_axis(output.hidden, positions[..., None], axis=1)
+        else:  # all tokens, where they stand: labels are not looked at, and an export has none
+            hidden, positions = output.hidden, jnp.broadcast_to(jnp.arange(output.hidden.shape[1]), output.hidden.shape[:2])
+        x = self.cls.predictions.transform(hidden)  # (R, K, D)
         logits = product(x, output.word_embeddings.T, dtype=self.dtype) + self.cls.predictions.bias[...]
         return MlmOutputs(logits.astype(jnp.float32), positions)

@@ -8,21 +8,27 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from flaxft.errors import UserError, nearest, reason
 from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten, unflatten
-from flaxft.models.weights import SINGLE, Stored, read_array, read_json, stored_tensors
+from flaxft.models.weights import MSGPACK, SINGLE, Stored, read_array, read_json, stored_tensors
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
-REFUSED = re.compile(r"auto_map|trust_remote_code|custom_pipelines|quantization_config|.*_internal")  # they name code to run, or another layout
+# Keys of config.json and of the tokenizer's files that name code to run, or another layout. `_attn_implementation_internal` fetched and ran a kernel of the hub
+# in transformers before 5.3 (CVE-2026-4372), whatever trust_remote_code said.
+REFUSED = re.compile(r"auto_map|.*remote_code.*|custom_(\w*pipelines?|generate|objects?)|quantization_config|.*_internal|kernels?_config")
+TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
 NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
+HEADLESS = "embedding"  # the kind that is an encoder alone
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
 
 
@@ -42,7 +48,7 @@ class Pretrained:
     def open(self) -> Checkpoint:
         """Finds the model and reads its config and the headers of its weights. Raises UserError."""
         directory = _find(self.path, self.revision)
-        config = _read_config(directory)
+        config = read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
         names = sorted((tensor.name, tensor.shape) for tensor in self._stored(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
@@ -136,35 +142,66 @@ def write(
     kind: str,
     labels: Sequence[str],
     problem_type: str | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Writes config.json and model.safetensors as PyTorch's `AutoModelFor...` of this head reads them. Raises UserError for a head that it has not got.
 
     config: the config.json of the checkpoint that the model began with. labels: the names of the head's outputs, in order; none for heads without.
-    problem_type: Hugging Face's word for what a sequence head learnt; with "regression" the head has one output and no labels.
+    problem_type: Hugging Face's word for what a sequence head learnt; with "regression" the head has one output and no labels. dtype: of the weights, float32
+    or bfloat16.
     """
     from safetensors.numpy import save_file
 
-    if kind not in encoder.architectures:
-        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head; known are {sorted(encoder.architectures)}")
+    text = _written_config(encoder, config, kind=kind, labels=labels, problem_type=problem_type, dtype=dtype)
     tensors = {}
     for path, array in flatten(params).items():
-        name, transposed = hf_names(path, encoder, with_prefix=True)
-        host = np.asarray(array, np.float32)
+        name, transposed = hf_names(path, encoder, with_prefix=kind != HEADLESS)
+        host = np.asarray(array, np.float32).astype(jnp.dtype(dtype))
         tensors[name] = np.ascontiguousarray(host.T if transposed else host)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, directory / f"{SINGLE}.tmp", metadata={"format": "pt"})
+    (directory / f"{SINGLE}.tmp").replace(directory / SINGLE)
+    (directory / "config.json").write_text(text, encoding="utf-8")
+
+
+def write_flax(
+    directory: Path,
+    params: Mapping[str, Any],
+    encoder: Encoder,
+    config: Mapping[str, Any],
+    *,
+    kind: str,
+    labels: Sequence[str],
+    problem_type: str | None = None,
+) -> None:
+    """Writes config.json and flax_model.msgpack as `FlaxAutoModelFor...` of transformers 4 reads them. The arguments are those of `write`. Raises UserError."""
+    from flax import serialization
+
+    text = _written_config(encoder, config, kind=kind, labels=labels, problem_type=problem_type, dtype="float32")
+    arrays = {}
+    for path, array in flatten(params).items():
+        prefixed = next(key.prefixed for key, _ in _keys_of(path, encoder)) and kind != HEADLESS
+        bare = path.partition("/")[2]  # without "encoder" or "head"
+        arrays[f"{encoder.prefix}/{bare}" if prefixed else bare] = np.asarray(array, np.float32)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{MSGPACK}.tmp").write_bytes(serialization.msgpack_serialize(unflatten(arrays)))
+    (directory / f"{MSGPACK}.tmp").replace(directory / MSGPACK)
+    (directory / "config.json").write_text(text, encoding="utf-8")
+
+
+def _written_config(encoder: Encoder, config: Mapping[str, Any], *, kind: str, labels: Sequence[str], problem_type: str | None, dtype: str) -> str:
+    if kind not in encoder.architectures:
+        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head; known are {sorted(encoder.architectures)}")
     numbered = {str(i): label for i, label in enumerate(labels)}
-    changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": "float32"}
+    changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": dtype}
     if problem_type == "regression":
         numbered = {"0": "LABEL_0"}  # transformers counts a head's outputs by the names
     if numbered:
         changes |= {"id2label": numbered, "label2id": {label: int(i) for i, label in numbered.items()}}
     if problem_type:
         changes["problem_type"] = problem_type
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / f"{SINGLE}.tmp", metadata={"format": "pt"})
-    (directory / f"{SINGLE}.tmp").replace(directory / SINGLE)
     of_another_head = ("torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
-    text = json.dumps({key: value for key, value in config.items() if key not in of_another_head} | changes, indent=2, ensure_ascii=False)
-    (directory / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    return json.dumps({key: value for key, value in config.items() if key not in of_another_head} | changes, indent=2, ensure_ascii=False) + "\n"
 
 
 def by_path(stored: Mapping[str, Stored], encoder: Encoder, *, where: Path) -> dict[str, Stored]:
@@ -182,12 +219,17 @@ def by_path(stored: Mapping[str, Stored], encoder: Encoder, *, where: Path) -> d
 
 def hf_names(path: str, encoder: Encoder, *, with_prefix: bool) -> tuple[str, bool]:
     """The Hugging Face name of one of our paths, and whether PyTorch keeps it transposed."""
+    for key, match in _keys_of(path, encoder):
+        name = key.hf.replace("{i}", match[1]) if match.groups() else key.hf
+        return (f"{encoder.prefix}.{name}" if with_prefix and key.prefixed else name), key.transpose
+    raise AssertionError(f"{path} is not in the key table of {encoder.prefix}")
+
+
+def _keys_of(path: str, encoder: Encoder) -> Iterator[tuple[Key, re.Match[str]]]:
     for key in encoder.keys:
         match = re.fullmatch(re.escape(key.path).replace(re.escape("{i}"), r"(\d+)"), path)
         if match:
-            name = key.hf.replace("{i}", match[1]) if match.groups() else key.hf
-            return (f"{encoder.prefix}.{name}" if with_prefix and key.prefixed else name), key.transpose
-    raise AssertionError(f"{path} is not in the key table of {encoder.prefix}")
+            yield key, match
 
 
 # ---- finding the model ------------------------------------------------------------------------------------------------------------------
@@ -203,6 +245,8 @@ def _find(path: str, revision: str | None) -> Path:
         raise UserError(f"model.path={path} is a file, expected a directory with config.json, weights and tokenizer files")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or path.startswith(".") or (directory.parent != Path(".") and os.path.exists(directory.parent)):
         raise UserError(f"model.path={path}: no such directory; give a model directory or a hub id such as google-bert/bert-base-cased")
+    if revision is not None and (".." in revision or not re.fullmatch(r"\w[\w./+-]*", revision)):
+        raise UserError(f"model.revision={revision!r} is no branch, tag or commit; give one, or none for the newest")
     return _snapshot(path, revision)
 
 
@@ -228,15 +272,24 @@ def _snapshot(repository: str, revision: str | None) -> Path:
         raise UserError(f"model.path={repository} is {where} ({reason(error)}); give a directory, or connect to the hub") from None
 
 
-def _read_config(directory: Path) -> dict[str, Any]:
-    file = directory / "config.json"
-    config = read_json(file, cap=CONFIG_CAP, missing=f"{directory} holds no config.json; model.path needs a Hugging Face model directory")
-    if not isinstance(config, dict):
-        raise UserError(f"{file}: a JSON {type(config).__name__}, expected an object")
-    refused = sorted(key for key in config if REFUSED.fullmatch(key))
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json. Raises UserError where it, or a file of the tokenizer, names code to run: transformers may be handed them, here or by a later user."""
+    missing = f"{directory} holds no config.json; model.path needs a Hugging Face model directory"
+    config = _read_object(directory / "config.json", cap=CONFIG_CAP, missing=missing)
+    for name in TOKENIZER_CONFIGS:
+        if (directory / name).is_file():
+            _read_object(directory / name, cap=TOKENIZER_CAP, missing="")
+    return config
+
+
+def _read_object(file: Path, *, cap: int, missing: str) -> dict[str, Any]:
+    content = read_json(file, cap=cap, missing=missing)
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a JSON {type(content).__name__}, expected an object")
+    refused = sorted(key for key in content if REFUSED.fullmatch(key))
     if refused:
         raise UserError(f"{file}: {refused} ask for code or layouts that flaxft does not run; use a checkpoint without them")
-    return config
+    return content
 
 
 def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:

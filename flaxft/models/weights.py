@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,30 @@ def stored_tensors(directory: Path) -> dict[str, Stored]:
         return _msgpack(directory / MSGPACK)
     others = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".h5", ".ckpt", ".pkl"))
     held = f"; it holds {others}, which is not read because pickle can run code" if others else ""
-    raise UserError(f"{directory} holds no weights ({SINGLE}, {INDEX} or {MSGPACK}){held}; save the model as safetensors and point model.path there")
+    if any(name.endswith(".bin") for name in others):
+        mend = f"python -m flaxft.convert_bin {directory} NEW_DIRECTORY makes safetensors of it"
+    elif root_of(directory) != directory.resolve():  # in the hub's cache, where .bin files are never fetched
+        mend = "where the hub has pytorch_model.bin alone, download it (hf download) and run python -m flaxft.convert_bin DIRECTORY NEW_DIRECTORY"
+    else:
+        mend = "save the model as safetensors"
+    raise UserError(f"{directory} holds no weights ({SINGLE}, {INDEX} or {MSGPACK}){held}; {mend}, and point model.path there")
+
+
+def root_of(directory: Path) -> Path:
+    """What links in a model directory may not leave: itself, or the model's folder in the hub's cache, where snapshots/<commit> links to ../../blobs."""
+    real = directory.resolve()
+    in_cache = real.parent.name == "snapshots" and (real.parent.parent / "blobs").is_dir()
+    return real.parent.parent if in_cache else real
+
+
+def names_outside(names: Iterable[str], directory: Path) -> list[str]:
+    """Those of `names`, which some index gives, that are no plain file names, or lead out of the model directory as links."""
+    root = root_of(directory)
+
+    def stays(name: str) -> bool:
+        return Path(name).name == name != ".." and "\0" not in name and (directory / name).resolve().is_relative_to(root)
+
+    return sorted({name for name in names if not stays(name)})
 
 
 def _safetensors(file: Path) -> dict[str, Stored]:
@@ -89,7 +112,7 @@ def _sharded(index: Path) -> dict[str, Stored]:
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{index}: no weight_map of tensor name -> file name; fetch it again")
-    outside = sorted({name for name in shards.values() if Path(name).name != name})
+    outside = names_outside(shards.values(), index.parent)
     if outside:
         raise UserError(f"{index}: shard names {outside} leave the directory; refused")
     missing = sorted({name for name in shards.values() if not os.path.isfile(index.parent / name)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -89,10 +90,109 @@ class WritesFiles(Protocol):
 
 
 @runtime_checkable
+class Shows(Protocol):
+    """What a task has beside `Task` where its results can be looked at one by one: parts of report/index.html, which knows no task."""
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Of calibrated records. Plain Python data; long lists are cut to `NUM_SHOWN`, and say how many there are."""
+        ...
+
+
+@runtime_checkable
 class Several(Protocol):
     """What a task has beside `Task` where it is made of several: each has the head of its own name."""
 
     tasks: dict[str, Task]
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """What a task has beside `Task` where its head has no weights and makes one vector of a text's tokens."""
+
+    pooling: str  # mean or cls
+    normalize: bool  # vectors of length 1
+
+
+# ---- what a report shows --------------------------------------------------------------------------------------------------------------------------
+
+NUM_SHOWN = 25  # of any list in a report: a page that is read, and not a copy of the data
+
+
+@dataclasses.dataclass
+class Table:
+    """Cells are text or numbers; a number with a fraction is shown to four places. `total`: how many rows there are, where not all of them are here."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+    note: str = ""
+    total: int = 0
+
+
+@dataclasses.dataclass
+class Matrix:
+    """A confusion matrix: counts[i][j] records of label i were given label j."""
+
+    title: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    note: str = ""
+
+
+@dataclasses.dataclass
+class Reliability:
+    """How often what is said with a confidence is right: each curve has number, mean confidence and share of right ones of its bins."""
+
+    title: str
+    curves: dict[str, tuple[tuple[float, float, float], ...]]
+    note: str = ""
+
+
+@dataclasses.dataclass
+class Scatter:
+    """Numbers as they should be, and as they were given."""
+
+    title: str
+    gold: tuple[float, ...]
+    predicted: tuple[float, ...]
+    note: str = ""
+
+
+@dataclasses.dataclass
+class Span:
+    """Characters of a text, their label, and what they are: "right", "wrong" (was given), "gold" (should have been given) or "mark"."""
+
+    start: int
+    end: int
+    label: str
+    role: str
+
+
+@dataclasses.dataclass
+class Passage:
+    """A text with its spans, which may overlap, and what is said of it."""
+
+    caption: str
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclasses.dataclass
+class Passages:
+    """Texts with coloured spans, `total` of which there are."""
+
+    title: str
+    passages: tuple[Passage, ...]
+    total: int
+    note: str = ""
+
+
+Section = Table | Matrix | Reliability | Scatter | Passages
+
+
+def cut_text(text: str, *, longest: int = 300) -> str:
+    """For a cell."""
+    return text if len(text) <= longest else f"{text[: longest - 4]} ..."
 
 
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:

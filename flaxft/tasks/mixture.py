@@ -15,7 +15,7 @@ from flax import nnx
 from flaxft.data.base import Batch, Chain, Features, Field, Record, Source, Tokenizer
 from flaxft.errors import UserError, nearest
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
-from flaxft.tasks.base import Predictions, Task, Terms, WritesFiles
+from flaxft.tasks.base import Predictions, Section, Shows, Task, Terms, WritesFiles
 
 TASK_ID = "task_id"  # the key of a batch that says to which task a slot belongs; the tasks' own keys are "NAME.key"
 TAKEN = ("text", "train", "validation", "test")  # names that mean something else in a result or a config
@@ -153,6 +153,14 @@ class Mixture:
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         return "\n\n".join(f"{name}: {source.name}\n\n{task.report(own, source).rstrip()}" for name, task, own, source in self._each(decoded, records)) + "\n"
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Those of each task, under its name."""
+        found: list[Section] = []
+        for name, task, own, source in self._each(decoded, records):
+            if isinstance(task, Shows):
+                found += [dataclasses.replace(one, title=f"{name}: {one.title}") for one in task.sections(own, source)]
+        return found
 
     def files(self, decoded: Sequence[dict[str, Any]]) -> dict[str, str]:
         """Those of each task that has such, as "NAME.FILE"."""

@@ -19,12 +19,12 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
-from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
+from flaxft.errors import UserError, nearest, printable
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
 from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import binary_cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("labels", "label", "categories", "emotions", "tags")
 METRICS = ("macro_f1", "micro_f1", "samples_f1", "exact_match", "-hamming_loss", "micro_average_precision", "macro_average_precision", "-loss")
@@ -150,17 +150,33 @@ class MultiLabelClassification:
 
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         found = self.score(decoded, records, {})
-        width = max(len("average precision"), *map(len, self.labels))
+        width = max(len("average precision"), *(len(printable(label)) for label in self.labels))
         lines = ["".join([" " * width, *(f"{name:>11}" for name in ("precision", "recall", "f1-score", "support"))]), ""]
         rows = [(label, f"{label}/f1", found[f"{label}/support"]) for label in self.labels]
         num_gold = sum(support for _, _, support in rows)
         rows += [(f"{average} avg", f"{average}_f1", num_gold) for average in ("micro", "macro", "samples")]
         for row, f1, support in rows:
             figures = (found[f"{row}/precision"], found[f"{row}/recall"], found[f1])
-            lines.append("".join([f"{row:>{width}}", *(f"{figure:>11.4f}" for figure in figures), f"{support:>11}"]))
+            lines.append("".join([f"{printable(row):>{width}}", *(f"{figure:>11.4f}" for figure in figures), f"{support:>11}"]))
         lines.insert(2 + len(self.labels), "")
         lines += ["", f"{'exact match':>{width}}{found['exact_match']:>11.4f}", f"{'average precision':>{width}}{found['micro_average_precision']:>11.4f}"]
         return "\n".join(lines) + "\n" + interval_line(self.main_metric.removeprefix("-"), found)
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Calibration of all decisions, and the labels that were given wrongly, or not given, with most confidence."""
+        gold, predicted, scores = self._gold_matrix(records), self._predicted_matrix(decoded), self._scores(decoded)
+        sections: list[Section] = [
+            Reliability("Calibration", {"score": curve(scores.ravel(), gold.ravel())}, note="Of all decisions: how often a label of that score is right.")
+        ]
+        kinds = (("Wrong labels with the highest scores", predicted & ~gold, -1), ("Missed labels with the lowest scores", gold & ~predicted, 1))
+        for title, wrong, sign in kinds:
+            places = sorted(map(tuple, np.argwhere(wrong).tolist()), key=lambda place: sign * scores[place])
+            rows = [
+                (cut_text(" | ".join(decoded[i][key] for key in ("text", "text_pair") if key in decoded[i])), self.labels[j], float(scores[i, j]))
+                for i, j in places[:NUM_SHOWN]
+            ]
+            sections.append(Table(title, ("text", "label", "score"), tuple(rows), total=len(places)))
+        return sections
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

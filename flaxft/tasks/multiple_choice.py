@@ -18,9 +18,17 @@ from flaxft.data.labels import has_label, label_column
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_token_types, text_tokens
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import bootstrap_interval, calibration_errors, fit_temperature, log_scores, weighted_mean, with_confidence
+from flaxft.metrics.confidence import (
+    bootstrap_interval,
+    calibration_curves,
+    calibration_errors,
+    fit_temperature,
+    log_scores,
+    weighted_mean,
+    with_confidence,
+)
 from flaxft.models.base import Checkpoint, Encoder
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 # Where they stand when the fields do not say, the first that is there. The first of each is how raw questions and results have it.
 QUESTIONS = ("question", "question_stem", "sent1", "ctx", "context")
@@ -151,6 +159,20 @@ class MultipleChoice:
             f"{'of guessing':>16} {scores['accuracy/chance']:10.4f}",
         ]
         return "\n".join(lines) + "\n" + interval_line("accuracy", scores)
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Calibration, and the mistakes that were made with most confidence."""
+        gold = [self._gold(record) for record in records]
+        right = np.asarray([one["label"] == place for one, place in zip(decoded, gold, strict=True)], bool)
+        wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -decoded[i].get("confidence", decoded[i]["score"]))
+        rows = []
+        for i, one in ((i, decoded[i]) for i in wrong[:NUM_SHOWN]):
+            question = " ".join(filter(None, (one["question"], one.get("start", ""))))
+            rows.append((cut_text(question), cut_text(one["choices"][gold[i]]), cut_text(one["answer"]), one.get("confidence", one["score"])))
+        return [
+            Reliability("Calibration", calibration_curves(decoded, right)),
+            Table("Mistakes made with most confidence", ("question", "right", "given", "confidence"), tuple(rows), total=len(wrong)),
+        ]
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 

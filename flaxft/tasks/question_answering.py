@@ -19,14 +19,15 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_token_types
 from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import bootstrap_interval, weighted_mean
+from flaxft.metrics.confidence import bootstrap_interval, curve, weighted_mean
 from flaxft.metrics.questions import Script, best_threshold, has_answer, per_question, question_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
 
 COLUMNS = ("question", "context")
 METRICS = ("f1", "exact_match", "-loss")
+AROUND = 300  # characters of the context that a report shows on either side
 POSITIONS = ("start_positions", "end_positions")  # Hugging Face's names of the labels, in the order of the head's outputs
 NULL_THRESHOLD = "null_threshold"
 NEVER = -1e30  # the logit of a token of another example: finite, since 0 * inf is not 0
@@ -263,6 +264,36 @@ class QuestionAnswering:
             silent = found["no_answer_accuracy"]
             lines.append(f"{'without':14}{silent:>12.4f}{silent:>10.4f}{found['num_questions'] - num_answered:>12,}")
         return "\n".join(lines) + "\n" + interval_line(self._measure, found)
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Calibration by exact match; answers in their contexts: wrong ones, the surest first, then right ones."""
+        answers = self._answers(records)
+        exact, f1 = per_question([one["answer"] for one in decoded], answers, script=self._script)
+        probability = np.asarray([one["probability"] for one in decoded])
+        order = np.argsort(-probability, kind="stable")
+        sections: list[Section] = [
+            Reliability("Calibration", {"probability": curve(probability, exact == 1)}, note="The probability among the n best; right is an exact match.")
+        ]
+        for title, chosen in (("Wrong answers, the surest first", order[exact[order] < 1]), ("Right answers", order[exact[order] == 1])):
+            roles = {i: "right" if exact[i] == 1 else "wrong" for i in chosen[:NUM_SHOWN].tolist()}
+            passages = tuple(self._passage(records[i], decoded[i], role=role, f1=float(f1[i])) for i, role in roles.items())
+            sections.append(Passages(title, passages, len(chosen)))
+        return sections
+
+    def _passage(self, record: Record, one: Mapping[str, Any], *, role: str, f1: float) -> Passage:
+        """The answers in the part of the context around them."""
+        context, gold = self._texts(record)[1], self._gold(record)
+        spans = [(one["start"], one["end"], "given", role)] if one["answer"] else []
+        places = [(start, start + len(text)) for text, start in zip(gold.texts, gold.starts, strict=True) if _stands(context, text, start)]
+        spans += [(start, end, "gold", "gold") for start, end in places[:1] if role == "wrong"]  # a right answer may stand elsewhere, or in another one's words
+        first = max(0, min((start for start, *_ in spans), default=0) - AROUND)
+        last = min(len(context), max((end for _, end, *_ in spans), default=0) + AROUND)
+        before, behind = "... " if first else "", " ..." if last < len(context) else ""
+        moved = tuple(Span(start - first + len(before), end - first + len(before), label, role) for start, end, label, role in spans)
+        given = repr(one["answer"]) if one["answer"] else "no answer"
+        wanted = " or ".join(map(repr, dict.fromkeys(gold.texts))) or "no answer"
+        caption = f"{one['question']} Given: {given} ({one['probability']:.4f}); gold: {wanted}; F1 {f1:.2f}"
+        return Passage(caption, f"{before}{context[first:last]}{behind}", moved)
 
     def files(self, decoded: Sequence[dict[str, Any]]) -> dict[str, str]:
         """predictions.json and nbest_predictions.json, and with version_2 null_odds.json, as SQuAD's scripts and run_qa.py have them.

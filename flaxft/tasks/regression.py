@@ -21,7 +21,7 @@ from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_me
 from flaxft.metrics.regression import regression_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("score", "label", "labels", "similarity_score", "rating")
 METRICS = ("spearman", "pearson", "-mse", "-mae", "-loss")
@@ -116,6 +116,20 @@ class Regression:
         for name, numbers in zip(("gold", "predicted"), self._gold_and_predicted(decoded, records), strict=True):
             lines.append(f"{name:>10}  from {numbers.min():.4f} to {numbers.max():.4f}, mean {numbers.mean():.4f}, standard deviation {numbers.std():.4f}")
         return "\n".join(lines) + "\n" + interval_line(self.main_metric.removeprefix("-"), found)
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Predicted by gold, of at most 2,000 records, and the largest errors."""
+        gold, predicted = self._gold_and_predicted(decoded, records)
+        worst = np.argsort(-np.abs(gold - predicted), kind="stable").tolist()
+        drawn = slice(None, None, -(-len(gold) // 2000) or 1)
+        rows = [
+            (cut_text(" | ".join(decoded[i][key] for key in ("text", "text_pair") if key in decoded[i])), float(gold[i]), float(predicted[i]))
+            for i in worst[:NUM_SHOWN]
+        ]
+        return [
+            Scatter("Predicted and gold", tuple(gold[drawn].tolist()), tuple(predicted[drawn].tolist())),
+            Table("Largest errors", ("text", "gold", "predicted"), tuple(rows), total=len(worst)),
+        ]
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 

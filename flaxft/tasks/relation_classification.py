@@ -21,10 +21,12 @@ from jaxtyping import Array, Float
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError, nearest, printable
+from flaxft.metrics.classification import confusion
 from flaxft.metrics.confidence import (
     Statistic,
     bootstrap_interval,
+    calibration_curves,
     calibration_errors,
     fit_temperature,
     log_scores,
@@ -36,7 +38,7 @@ from flaxft.metrics.confidence import (
 from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Matrix, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
 
 TEXTS = ("text", "sentence", "tokens")  # where they stand when text_columns does not say; the first is how raw texts and results have it
 LABELS = ("relation", "label", "labels")
@@ -168,11 +170,11 @@ class RelationClassification:
     def report(self, decoded: Sequence[dict[str, Any]], records: Source) -> str:
         scores = self.score(decoded, records, {})
         relations = [name.removesuffix("/support") for name in scores if name.endswith("/support")]
-        width = max(len("macro avg"), *map(len, relations))
+        width = max(len("macro avg"), *(len(printable(relation)) for relation in relations))
         lines = [f"{'':>{width}}  precision    recall  f1-score   support", ""]
 
         def line(name: str, keys: Sequence[str], support: int) -> str:
-            return f"{name:>{width}} {''.join(f'{scores[key]:>10.4f}' if key else ' ' * 10 for key in keys)}{support:>10}"
+            return f"{printable(name):>{width}} {''.join(f'{scores[key]:>10.4f}' if key else ' ' * 10 for key in keys)}{support:>10}"
 
         names = ("precision", "recall", "f1")
         supports = {relation: int(scores[f"{relation}/support"]) for relation in relations}
@@ -189,6 +191,22 @@ class RelationClassification:
         if not all(one.isdecimal() for one in ids) or len(set(ids)) < len(ids):
             ids = [str(number) for number in range(1, len(decoded) + 1)]
         return {"answers.txt": "".join(f"{number}\t{one['label']}\n" for number, one in zip(ids, decoded, strict=True))}
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Confusion matrix, calibration, and the mistakes that were made with most confidence, with their entities."""
+        ids = {label: i for i, label in enumerate(self.labels)}
+        gold, predicted = np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
+        wrong = sorted(np.flatnonzero(gold != predicted).tolist(), key=lambda i: -decoded[i].get("confidence", decoded[i]["score"]))
+        passages = []
+        for i, one in ((i, decoded[i]) for i in wrong[:NUM_SHOWN]):
+            spans = tuple(Span(one[name]["start"], one[name]["end"], name, "mark") for name in ENTITIES[0])
+            caption = f"{self.labels[gold[i]]}, given {one['label']} ({one.get('confidence', one['score']):.4f})"
+            passages.append(Passage(caption, one["text"], spans))
+        return [
+            Matrix("Confusion matrix", self.labels, tuple(map(tuple, confusion(gold, predicted, len(self.labels)).tolist()))),
+            Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
+            Passages("Mistakes made with most confidence", tuple(passages), len(wrong)),
+        ]
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,21 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
-from flaxft.errors import UserError, nearest
-from flaxft.metrics.classification import classification_scores, weighted_macro_f1_of_labels, weighted_mcc
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, calibration_errors, fit_temperature, log_scores, weighted_mean, with_confidence
+from flaxft.errors import UserError, nearest, printable
+from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1_of_labels, weighted_mcc
+from flaxft.metrics.confidence import (
+    Statistic,
+    bootstrap_interval,
+    calibration_curves,
+    calibration_errors,
+    fit_temperature,
+    log_scores,
+    weighted_mean,
+    with_confidence,
+)
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Matrix, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
@@ -140,9 +149,24 @@ class SequenceClassification:
 
         gold, predicted = self._gold_and_predicted(decoded, records)
         used = np.union1d(gold, predicted)
-        names = [self.labels[i] for i in used]
+        names = [printable(self.labels[i]) for i in used]
         table = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
         return table + interval_line(self.main_metric, self.score(decoded, records, {}))
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Confusion matrix, calibration, and the mistakes that were made with most confidence."""
+        gold, predicted = self._gold_and_predicted(decoded, records)
+        counts = confusion(gold, predicted, len(self.labels)).tolist()
+        wrong = sorted(np.flatnonzero(gold != predicted).tolist(), key=lambda i: -decoded[i].get("confidence", decoded[i]["score"]))
+        rows = []
+        for i, one in ((i, decoded[i]) for i in wrong[:NUM_SHOWN]):
+            text = " | ".join(one[key] for key in ("text", "text_pair") if key in one)
+            rows.append((cut_text(text), self.labels[gold[i]], one["label"], one.get("confidence", one["score"])))
+        return [
+            Matrix("Confusion matrix", self.labels, tuple(map(tuple, counts))),
+            Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
+            Table("Mistakes made with most confidence", ("text", "label", "given", "confidence"), tuple(rows), total=len(wrong)),
+        ]
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -18,16 +19,39 @@ from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tok
 from flaxft.data.labels import named_labels
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, starts_words, windows
-from flaxft.errors import UserError, nearest
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_f1, weighted_ratio
-from flaxft.metrics.entities import entity_counts, entity_scores, report
+from flaxft.errors import UserError, nearest, printable
+from flaxft.metrics.classification import confusion
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_ratio
+from flaxft.metrics.entities import Mistake, entities, entity_counts, entity_scores, mistakes, report
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Matrix,
+    Passage,
+    Passages,
+    Predictions,
+    Reliability,
+    Section,
+    Span,
+    Table,
+    Terms,
+    interval,
+    interval_line,
+)
 
 WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
 LABELS = ("ner_tags", "tags", "labels")  # the same for tags; in a column file the last column
 PLAIN_METRICS = ("accuracy", "-loss")
+NONE = "(none)"  # what stands for no entity among the types
+KINDS = {  # of errors, in the order of the report
+    "missed": "no entity was given where one is",
+    "invented": "an entity was given where none is",
+    "boundary": "the type is right, the words are not",
+    "type": "the words are right, the type is not",
+    "boundary and type": "neither is right, but they overlap",
+}
+Entity = tuple[int, int, str]  # first word, one past the last, type
 ENTITY_METRICS = ("entity_f1", "strict_entity_f1", "entity_precision", "entity_recall")
 
 
@@ -185,12 +209,77 @@ class TokenClassification:
 
         gold, predicted, lengths, labels = self._flat(decoded, records)
         used = np.union1d(gold, predicted)
-        names = [labels[i] for i in used]
+        names = [printable(labels[i]) for i in used]
         words = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
         uncertainty = interval_line(self.main_metric, self._interval(gold, predicted, lengths, labels))
         if self.scheme == schemes.PLAIN:
             return words + uncertainty
         return f"{report(entity_scores(gold, predicted, lengths, labels))}{uncertainty}\nTags of words:\n\n{words}"
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Errors by kind, each with its sentences; which types, or plain tags, are taken for which; calibration."""
+        gold, predicted, lengths, labels = self._flat(decoded, records)
+        if self.scheme == schemes.PLAIN:
+            return self._tag_sections(decoded, gold, predicted, lengths, labels)
+        found = mistakes(gold, predicted, lengths, labels)
+        chunks = [entities(ids, lengths, labels) for ids in (gold, predicted)]
+        pairs = [[(s, e, one.types[t]) for s, e, t in zip(one.start.tolist(), one.end.tolist(), one.type.tolist(), strict=True)] for one in chunks]
+        wanted, given = ([_of_sentence(pair, one.sentence, len(lengths)) for pair, one in zip(pairs, chunks, strict=True)])
+        places = [_places(one["words"]) for one in decoded]
+        texts = [" ".join(one["words"]) for one in decoded]
+        is_right = [
+            (entity["score"], any((places[i][s][0], places[i][e - 1][1], kind) == (entity["start"], entity["end"], entity["type"]) for s, e, kind in wanted[i]))
+            for i, one in enumerate(decoded)
+            for entity in one["entities"]
+        ]
+        scores, right = np.asarray([score for score, _ in is_right]), np.asarray([one for _, one in is_right], bool)
+
+        def passage(i: int, caption: str) -> Passage:
+            spans = [Span(places[i][s][0], places[i][e - 1][1], kind, "right" if (s, e, kind) in wanted[i] else "wrong") for s, e, kind in given[i]]
+            spans += [Span(places[i][s][0], places[i][e - 1][1], kind, "gold") for s, e, kind in wanted[i] if (s, e, kind) not in given[i]]
+            return Passage(caption, texts[i], tuple(spans))
+
+        types = chunks[0].types
+        by_kind = {kind: [one for one in found if one.kind == kind] for kind in KINDS}
+        sections: list[Section] = [
+            Table(
+                "Errors by kind",
+                ("kind", "entities", *types),
+                tuple((kind, len(ones), *(sum(name == _type_of(one) for one in ones) for name in types)) for kind, ones in by_kind.items()),
+                note="; ".join(f"{kind}: {text}" for kind, text in KINDS.items()) + ". Types are those of gold, of invented entities those given.",
+            ),
+            Matrix(
+                "Which types are taken for which",
+                (*types, NONE),
+                _type_counts(sum(map(len, wanted), 0), found, wanted, given, types),
+                note=f"Entities; '{NONE}' is no entity there. An overlapping one with another boundary counts by its type.",
+            ),
+            Reliability("Calibration", {"score": curve(scores, right)} if len(scores) else {}, note="Of predicted entities; right is the same span and type."),
+            Passages("Sentences", tuple(passage(i, "") for i in range(min(NUM_SHOWN, len(texts)))), len(texts), note="As they come in the file."),
+        ]
+        for kind, ones in by_kind.items():
+            if ones:
+                shown = tuple(passage(one.sentence, _caption(one, texts[one.sentence], places[one.sentence])) for one in ones[:NUM_SHOWN])
+                sections.append(Passages(kind.capitalize(), shown, len(ones), note=KINDS[kind]))
+        return sections
+
+    def _tag_sections(
+        self, decoded: Sequence[dict[str, Any]], gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]
+    ) -> list[Section]:
+        scores = np.asarray([word["score"] for one in decoded for word in one["tokens"]])
+        starts = np.cumsum(lengths) - lengths
+        wrong = [i for i, (start, num) in enumerate(zip(starts, lengths, strict=True)) if (gold[start : start + num] != predicted[start : start + num]).any()]
+        passages = []
+        for i in wrong[:NUM_SHOWN]:
+            places = _places(decoded[i]["words"])
+            pairs = [(w, labels[predicted[starts[i] + w]], labels[gold[starts[i] + w]]) for w in range(lengths[i])]
+            spans = tuple(Span(*places[w], f"{one}, should be {other}", "wrong") for w, one, other in pairs if one != other)
+            passages.append(Passage("", " ".join(decoded[i]["words"]), spans))
+        return [
+            Matrix("Which tags are taken for which", tuple(labels), tuple(map(tuple, confusion(gold, predicted, len(labels)).tolist())), note="Words."),
+            Reliability("Calibration", {"score": curve(scores, gold == predicted)} if len(scores) else {}, note="Of words."),
+            Passages("Sentences with wrong tags", tuple(passages), len(wrong)),
+        ]
 
     def _interval(self, gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
         """The 95 % interval over sentences of the main metric, where it is one of these."""
@@ -334,6 +423,48 @@ class TokenClassification:
         gold = [ids[tag] for record in records for tag in self._gold(record)]
         predicted = [ids[tag] for one in tags for tag in one]
         return np.asarray(gold), np.asarray(predicted), np.asarray([len(one) for one in tags]), labels
+
+
+def _places(words: Sequence[str]) -> list[tuple[int, int]]:
+    """The characters of each word of the words joined by blanks."""
+    bounds = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
+    return [(start, end - 1) for start, end in itertools.pairwise(bounds)]
+
+
+def _of_sentence(entities: Sequence[Entity], sentence: np.ndarray, num_sentences: int) -> list[list[Entity]]:
+    found: list[list[Entity]] = [[] for _ in range(num_sentences)]
+    for i, one in zip(sentence.tolist(), entities, strict=True):
+        found[i].append(one)
+    return found
+
+
+def _type_of(one: Mistake) -> str:
+    entity = one.gold or one.given
+    assert entity, "one of the two is there"
+    return entity[2]
+
+
+def _caption(one: Mistake, text: str, places: Sequence[tuple[int, int]]) -> str:
+    """"should be LOC 'New York', given PER 'York'"."""
+    parts = []
+    for what, entity in (("should be", one.gold), ("given", one.given)):
+        parts.append(f"{what} {entity[2]} {text[places[entity[0]][0] : places[entity[1] - 1][1]]!r}" if entity else f"{what} nothing")
+    return ", ".join(parts)
+
+
+def _type_counts(
+    num_gold: int, found: Sequence[Mistake], wanted: Sequence[Sequence[Entity]], given: Sequence[Sequence[Entity]], types: Sequence[str]
+) -> tuple[tuple[int, ...], ...]:
+    """Gold types by given types, the last row and column being no entity."""
+    place = {name: i for i, name in enumerate(types)}
+    counts = np.zeros((len(types) + 1, len(types) + 1), int)
+    for gold, predicted in zip(wanted, given, strict=True):
+        for entity in set(gold) & set(predicted):
+            counts[place[entity[2]], place[entity[2]]] += 1
+    for one in found:
+        counts[place[one.gold[2]] if one.gold else -1, place[one.given[2]] if one.given else -1] += 1
+    assert counts[:-1].sum() == num_gold, (counts, num_gold)
+    return tuple(map(tuple, counts.tolist()))
 
 
 def _listed(cell: Any) -> Any:

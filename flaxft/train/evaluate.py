@@ -37,18 +37,25 @@ class Evaluator:
 
     def __init__(self, task: Task, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh):
         def forward(params: Params, frozen: Params, batch: Batch) -> tuple[Any, Any]:
-            outputs = nnx.merge(graphdef, params | frozen)(batch, deterministic=True)
+            return judge(nnx.merge(graphdef, params | frozen)(batch, deterministic=True), batch)
+
+        def judge(outputs: Any, batch: Batch) -> tuple[Any, Any]:
             return task.predict(outputs, batch), task.loss(outputs, batch)
 
         self._task, self._mesh = task, mesh
         # every process gets all predictions: scores are no sums over shards
         self._jit = jax.jit(forward, out_shardings=replicated(mesh))
+        self._judge = jax.jit(judge)
         self._compiled: dict[Shape, Any] = {}
 
     def compile(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> None:
         if shape not in self._compiled:
             batch = put(pipeline.empty(num_rows=shape.num_rows, row_length=shape.row_length, num_slots=shape.num_slots), rows(self._mesh))
             self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
+
+    def stand_in(self, shape: Shape, outputs: Callable[[Batch], Any]) -> None:
+        """For batches of this shape the head's outputs come from elsewhere: another program's, or of other weights. `outputs` gets batches on the device."""
+        self._compiled[shape] = lambda params, frozen, batch: self._judge(outputs(batch), batch)
 
     def decode(
         self, params: Params, frozen: Params, items: Items, records: Source, shape: Shape, *, poll: Callable[[], None] = lambda: None

@@ -37,15 +37,31 @@ class Lock:
             if error.errno in UNSUPPORTED:
                 self._warn("this file system")
                 return self
-            holder = self._holder()
+            in_use = self._in_use()
             self._close()
-            raise UserError(f"{self._workdir} is in use by {holder}; wait for it, stop it, or give another --workdir") from None
+            raise in_use from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
+
+    def check(self) -> None:
+        """Raises UserError where another process holds it, and changes nothing."""
+        if not files.is_local(self._workdir) or not (self._workdir / "lock").is_file():
+            return
+        self._descriptor = os.open(self._workdir / "lock", os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise self._in_use() from None
+        finally:
+            self._close()
+
+    def _in_use(self) -> UserError:
+        return UserError(f"{self._workdir} is in use by {self._holder()}; wait for it, stop it, or give another --workdir")
 
     def _warn(self, what: str) -> None:
         logging.getLogger("flaxft").warning("%s: %s has no locks; see to it that no second run uses the same --workdir", self._workdir, what)

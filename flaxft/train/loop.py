@@ -8,14 +8,13 @@ import dataclasses
 import functools
 import json
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from flaxft import errors, files, processes
+from flaxft import errors, files, processes, report
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
@@ -26,12 +25,13 @@ from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import Task, WritesFiles, fits_head
+from flaxft.tasks.base import Shows, Task, WritesFiles, fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, eval_shape, improves
 from flaxft.train.lock import Lock
 from flaxft.train.meter import Meter
+from flaxft.train.parameters import parameters
 from flaxft.train.signals import Signals
 from flaxft.train.step import TrainStep, make_loss_fn
 from flaxft.watchdog import Heartbeat
@@ -48,7 +48,7 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
     Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
     """
     workdir = files.path(workdir)
-    writer = Writer(workdir, is_first_process=processes.is_first())
+    writer = Writer(workdir, is_first_process=processes.is_first(), log=cfg.log)
     handler = LineHandler(writer)
     logging.getLogger("flaxft").addHandler(handler)
     logging.getLogger("flaxft").setLevel(logging.INFO)
@@ -81,7 +81,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     if "train" not in items:
         raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
     cfg = dataclasses.replace(cfg, task=task)
-    num_steps = cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items["train"]) / cfg.data.batch_size))
+    num_steps = prepare.num_steps_of(cfg, items["train"])
     schedule = make_schedule(cfg.optim, num_steps)
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
     prepare.make_workdir(workdir)
@@ -108,6 +108,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     state = jax.jit(create, out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
+    writer.table("Parameters", *parameters(state))
     for name in set(cfg.evals) - set(evals):
         writer.line(f"note: evals names {name}, which has no path; {'it is not scored' if evals else 'without scores the last weights are the best'}")
     del loaded, params
@@ -164,7 +165,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
             result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=poll)
             found[name] = result.metrics
             shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
-            writer.line(f"step {step}  {name}  " + "  ".join(f"{key} {value:.4f}" for key, value in shown.items()))
+            writer.scores(step, name, shown)
             if calibration is None:
                 after["calibration"] = result.calibration
                 better, value = improves(result.metrics, task.main_metric, after["best"] and after["best"]["value"])
@@ -220,10 +221,11 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
     best: dict[str, Any] = progress["best"] or {"step": step, "calibration": None}
     params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
-    finals = {}
+    finals, sections = {}, {}
     for name in scored:
         result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=poll)
         finals[name] = result.metrics
+        sections[name] = task.sections(result.decoded, records[name]) if cfg.log.report and isinstance(task, Shows) else []
         if processes.is_first():
             _write_predictions(workdir / "predictions", name, task, result.decoded)
         writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
@@ -231,6 +233,16 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
     if processes.is_first():
         files.write_json(workdir / "results.json", results)
+    if cfg.log.report and processes.is_first():
+        report.save_content(
+            workdir,
+            sections=sections,
+            sources={name: f"{one.name}, {len(one):,} records" for name, one in records.items()},
+            lengths={name: one.lengths for name, one in items.items()},
+            padding_to_longest=prepare.padding_to_longest(cfg, items["train"]),
+            devices=mesh.devices.ravel().tolist(),
+        )
+        writer.line(f"report in {report.write(workdir)}")
     writer.line(f"results in {workdir / 'results.json'}")
     return results
 

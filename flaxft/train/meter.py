@@ -65,6 +65,7 @@ class Meter:
 
     def add(self, step: int, metrics: dict[str, jax.Array], workload: Workload) -> None:
         self._buffer.append((step, metrics, workload))
+        self._writer.tick(step, self._num_steps)
 
     def block(self, *, ahead: int) -> None:
         """Waits until all but the newest `ahead` steps are computed."""
@@ -98,7 +99,7 @@ class Meter:
             last = self._records[-1]
             self._records.clear()
             speed = self._speed(self._windows[-1])
-            parts = [  # a narrow terminal cuts the end
+            parts = [
                 f"loss {last['loss']:.4f}",
                 f"rate {last['learning_rate']:.2e}",
                 f"{speed['useful_tokens_per_second']:,.0f} useful tokens/s",
@@ -110,7 +111,9 @@ class Meter:
                 f"{memory_bytes(self._devices) / 2**30:.1f} GiB",
                 f"{self._num_compiles} compiles",
             ]
-            self._writer.progress(last["step"], self._num_steps, "  ".join(parts))
+            figures = {name: value for name, value in speed.items() if value is not None}
+            figures |= {"padding_fraction": self.padding_fraction, "memory_bytes": memory_bytes(self._devices)}
+            self._writer.progress(last["step"], self._num_steps, "  ".join(parts), figures=figures)
         self.restart()
 
     @property

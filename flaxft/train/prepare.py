@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
-from flaxft.errors import DiskError, UserError, nearest
+from flaxft.errors import DiskError, UserError, nearest, printable
 from flaxft.models.base import Checkpoint, flatten
 from flaxft.sharding import num_row_shards
 from flaxft.tasks.base import Task
@@ -39,29 +40,41 @@ class Inputs(NamedTuple):
 def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]) -> Inputs:
     """Tokenizer, labels, and every split that has a path. Raises UserError."""
     encoder = checkpoint.encoder
-    if cfg.data.max_length > encoder.max_length:
-        raise UserError(f"data.max_length is {cfg.data.max_length}, but {checkpoint.name} has {encoder.max_length} positions; give at most that")
+    check_max_length(cfg, checkpoint)
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
     task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
-    known = [*task.splits(), "train", "validation", "test"]
-    for name in cfg.evals:
-        if name not in known:
-            raise UserError(f"evals names the split {name!r}, which the task does not have{nearest(name, known)}")
+    check_evals(cfg, task)
     records, items = {}, {}
     for name in task.splits():
         poll()
         records[name] = task.records(name, max_examples=cfg.data.max_examples)
-        items[name] = build_items(
-            records[name], task, tokenizer, max_length=cfg.data.max_length, key=f"{configs.to_json(task)}{tokenizer.fingerprint}", use_cache=cfg.data.cache,
-            poll=poll,
-        )  # fmt: skip
-    if len(items) > 1 and "train" in items:
-        _warn_of_seen(records, items, poll=poll)
+        items[name] = make_items(cfg, task, tokenizer, records[name], poll=poll)
+    warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items)
 
 
-def _warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
+def check_max_length(cfg: Config, checkpoint: Checkpoint) -> None:
+    if cfg.data.max_length > checkpoint.encoder.max_length:
+        raise UserError(f"data.max_length is {cfg.data.max_length}, but {checkpoint.name} has {checkpoint.encoder.max_length} positions; give at most that")
+
+
+def check_evals(cfg: Config, task: Task) -> None:
+    known = [*task.splits(), "train", "validation", "test"]
+    for name in cfg.evals:
+        if name not in known:
+            raise UserError(f"evals names the split {name!r}, which the task does not have{nearest(name, known)}")
+
+
+def make_items(cfg: Config, task: Task, tokenizer: SubwordTokenizer, records: Source, *, poll: Callable[[], None]) -> Items:
+    """A split tokenised, or found done. Raises UserError."""
+    key = f"{configs.to_json(task)}{tokenizer.fingerprint}"
+    return build_items(records, task, tokenizer, max_length=cfg.data.max_length, key=key, use_cache=cfg.data.cache, poll=poll)
+
+
+def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
     """Says how many records of the other splits are in the train split too."""
+    if "train" not in items:
+        return
     seen = set(items["train"].input_ids())
     for name in [name for name in items if name != "train"]:
         poll()
@@ -70,6 +83,11 @@ def _warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, 
             logging.getLogger("flaxft").warning(
                 "%s: %d of %d records are in the train split too, token by token; their scores say nothing of new text", name, num_seen, len(records[name])
             )
+
+
+def num_steps_of(cfg: Config, items: Items) -> int:
+    """Steps of the whole run over the train split."""
+    return cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items) / cfg.data.batch_size))
 
 
 def check_writable(workdir: Path) -> None:
@@ -96,11 +114,8 @@ def make_workdir(workdir: Path) -> None:
         raise _cannot_write(workdir, error) from None
 
 
-def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> dict[str, Any]:
-    """Writes config.json and model/, or compares with what a run left there; returns what each checkpoint has to say of the run it belongs to.
-
-    Raises UserError naming the fields that differ.
-    """
+def compare_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> dict[str, Any]:
+    """The facts for config.json, after they and the config were compared with what a run left there. Raises UserError naming the fields that differ."""
     data = {name: items.fingerprint for name, items in inputs.items.items()}
     facts: dict[str, Any] = {"data": data, "model": checkpoint.fingerprint, "tokenizer": inputs.tokenizer.fingerprint}
     facts |= {"vocab_size": checkpoint.encoder.vocab_size, "max_length": checkpoint.encoder.max_length}
@@ -113,6 +128,16 @@ def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: 
         if different:
             raise UserError(f"{workdir} holds a run with another config ({'; '.join(different)}); give another --workdir, or the same config")
         facts["data"] = before["data"] | data
+    return facts
+
+
+def claim_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir: Path) -> dict[str, Any]:
+    """Writes config.json and model/, or compares with what a run left there; returns what each checkpoint has to say of the run it belongs to.
+
+    Raises UserError naming the fields that differ.
+    """
+    facts = compare_workdir(cfg, checkpoint, inputs, workdir)
+    file = workdir / "config.json"
     processes.barrier()  # all have compared with what was there
     if processes.is_first():
         try:
@@ -135,8 +160,16 @@ def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh:
     file = workdir / "plan.json"
     if file.exists():
         return Plan.read(file)
+    plan = plan_of(cfg, checkpoint, inputs, mesh, num_steps=num_steps)
+    if processes.is_first():
+        plan.save(file)
+    return plan
+
+
+def plan_of(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh: jax.sharding.Mesh, *, num_steps: int) -> Plan:
+    """A new plan. Raises UserError."""
     items = inputs.items["train"]
-    plan = make_plan(
+    return make_plan(
         items.lengths,
         items.item_starts,
         fingerprint=items.fingerprint,
@@ -151,9 +184,6 @@ def read_or_make_plan(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh:
         accumulates=inputs.task.decomposes,
         parts=_parts(inputs.records["train"], items),
     )
-    if processes.is_first():
-        plan.save(file)
-    return plan
 
 
 def _parts(source: Source, items: Items) -> tuple[Part, ...]:
@@ -186,7 +216,7 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
         pace = f"{share:.3g} of {plan.batch_size} a step, once round in {part.num_items / share:,.0f} steps"
         lines.insert(-2, f"{part.name}: {part.num_items:,} examples, {pace}")
     if inputs.task.labels:
-        shown = ", ".join(inputs.task.labels[:12])
+        shown = ", ".join(map(printable, inputs.task.labels[:12]))
         lines.insert(2, f"{len(inputs.task.labels)} labels: {shown}{' ...' if len(inputs.task.labels) > 12 else ''}")
     if max(plan.row_counts) < shards:
         fills = -(-cfg.data.batch_size * shards // max(plan.row_counts))

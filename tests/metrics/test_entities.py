@@ -13,7 +13,7 @@ from seqeval.scheme import IOB2
 from seqeval.scheme import Entities as SeqevalEntities
 
 from flaxft.metrics.confidence import bootstrap_interval, weighted_f1
-from flaxft.metrics.entities import entities, entity_counts, entity_scores, report
+from flaxft.metrics.entities import entities, entity_counts, entity_scores, mistakes, report
 
 FAST = settings(max_examples=100, deadline=None, derandomize=True)
 LABELS = ["O", *(f"{letter}-{kind}" for kind in ("PER", "LOC", "creative-work", "a") for letter in "BI")]
@@ -147,3 +147,42 @@ def test_the_interval_of_entity_f1_holds_it():
     f1 = entity_scores(gold, predicted, lengths, LABELS)["micro avg"]["f1-score"]
     low, high = bootstrap_interval(weighted_f1(*entity_counts(gold, predicted, lengths, LABELS)), len(lengths))
     assert f1 - 0.03 < low < f1 < high < f1 + 0.03
+
+
+# ---- mistakes -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_mistakes_by_kind():
+    labels = ["O", "B-A", "I-A", "B-B", "I-B"]
+    sentences = [
+        ("A A O", "A A O", []),
+        ("A O O", "O O O", ["missed"]),
+        ("O O O", "O A O", ["invented"]),
+        ("A A O", "A O O", ["boundary"]),
+        ("A A O", "B B O", ["type"]),
+        ("A A A", "O B B", ["boundary and type"]),
+        ("A A A", "B O A", ["boundary", "invented"]),  # the one of the same type goes first
+    ]
+    gold, predicted = ([i for sentence in sentences for i in _ids(sentence[side])] for side in (0, 1))
+    found = mistakes(np.asarray(gold), np.asarray(predicted), np.full(len(sentences), 3), labels)
+    assert [[one.kind for one in found if one.sentence == i] for i in range(len(sentences))] == [kinds for *_, kinds in sentences]
+    assert (found[3].gold, found[3].given) == ((0, 2, "A"), (0, 2, "B"))
+    assert (found[0].gold, found[0].given) == ((0, 1, "A"), None)
+
+
+def _ids(types: str) -> list[int]:
+    """Of "A A O": label ids of runs of one type, each one entity."""
+    names = types.split()
+    return [0 if name == "O" else {"A": 1, "B": 3}[name] + (i > 0 and names[i - 1] == name) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mistakes_add_up(seed):
+    """Every entity of gold is right or in one mistake, and so is every one that was given."""
+    rng = np.random.default_rng(seed)
+    labels, lengths = ["O", "B-A", "I-A", "B-B", "I-B"], rng.integers(0, 9, 12)
+    gold, predicted = rng.integers(0, 5, (2, lengths.sum()))
+    correct, given, wanted = (counts.sum() for counts in entity_counts(gold, predicted, lengths, labels))
+    found = mistakes(gold, predicted, lengths, labels)
+    assert wanted - correct == sum(one.gold is not None for one in found)
+    assert given - correct == sum(one.given is not None for one in found)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 import flaxft
+from flaxft import config as configs
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import flatten
+from flaxft.sharding import make_mesh, num_row_shards
+from flaxft.tasks.base import Shows
+from flaxft.train.evaluate import Evaluator, eval_shape
 from flaxft.train.loop import run
 from tests import tiny
 from tests.tasks.contract import BOUND, FAMILIES, compute, prepare
@@ -65,3 +71,17 @@ def test_every_parameter_moves(tmp_path, family):
     after = flatten(flaxft.load(str(tmp_path / "run")).params)
     still = [path for path, leaf in flatten(loaded.params).items() if np.array_equal(np.asarray(leaf), np.asarray(after[path]))]
     assert not still
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_task_shows_can_be_saved(tmp_path, family):
+    """Plain data, that comes back as it was; tests/test_report.py draws every kind of it."""
+    cfg, task, items, loaded = prepare(tmp_path, family)
+    if not isinstance(task, Shows):
+        pytest.skip(f"{family} shows nothing of its own")
+    records, mesh = task.records("train"), make_mesh(cfg.mesh)
+    shape = eval_shape([items], tokens=256, num_devices=num_row_shards(mesh), row_length=32, num_slots=4)
+    result = Evaluator(task, loaded.graphdef, mesh).evaluate(loaded.params, {}, items, records, shape)
+    sections = task.sections(result.decoded, records)
+    assert sections
+    assert configs.from_json(json.loads(json.dumps(configs.to_json(sections))), "content.json") == tuple(sections)
