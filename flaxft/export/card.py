@@ -127,7 +127,7 @@ def _parity(parity: Mapping[str, Any], stored: str) -> str:
         f" difference is {parity['largest_difference']:.2e} over {parity['num_examples']} examples ({parity['examples']}), {verdict} the bound of"
         f" {parity['bound']:.0e} x max(1, largest logit of the example).{rounding}"
         f" The tokenizer gave other pieces for {tokenizer['num_different']} of {tokenizer['num_texts']} texts."
-        f" `{stored}` holds inputs and logits of {parity['stored_examples']} examples, to check it elsewhere.\n"
+        f" `{stored}` holds inputs and logits of {parity['stored_examples']} examples of random pieces, to check it elsewhere.\n"
     )
 
 

@@ -25,7 +25,7 @@ from flaxft.tasks.base import Pools
 
 BOUND = 1e-5  # x max(1, largest logit of the example): how far apart two float32 implementations may be
 DTYPES = ("float32", "bfloat16")
-NUM_STORED, STORED_CAP = 8, 4 << 20  # examples whose logits go with the directory, and bytes of them: a vocabulary's take 120 kB a token
+NUM_STORED, STORED_LENGTH, STORED_CAP = 8, 16, 4 << 20  # examples whose logits go with the directory, tokens, and bytes: a vocabulary's take 120 kB a token
 REPORT, STORED = "parity.json", "reference.safetensors"
 
 
@@ -95,7 +95,7 @@ def _parity(run: Run, folder: Path, dtype: str) -> dict[str, Any]:
     report = reference.report(found, difference, reader=reader, bound=BOUND) | {
         "class": predictor.encoder.architectures[kind],
         "tokenizer": {"num_texts": num_texts, "num_different": num_different},
-        "stored_examples": _store(found.tokens, ours, kind, folder / STORED),
+        "stored_examples": _store(predictor, ours, folder / STORED),
     }
     if dtype != "float32":
         exact = reference.compare(found.tokens, reference.logits_of(predictor, predictor.params), ours, kind=kind)
@@ -151,11 +151,12 @@ def _tokenizer_differences(predictor: Predictor, folder: Path, texts: list[str])
     return len(plain), different
 
 
-def _store(tokens: list[tuple[np.ndarray, np.ndarray]], ours: Logits, kind: str, file: Path) -> int:
-    """Writes inputs and logits of the shortest examples; returns how many."""
+def _store(predictor: Predictor, ours: Logits, file: Path) -> int:
+    """Writes inputs and logits of a few examples, and returns of how many. Random pieces: a model may go where its data must not."""
     from safetensors.numpy import save_file
 
-    chosen = reference.shortest(tokens, NUM_STORED)
+    kind = predictor.task.kind
+    chosen = reference.random_tokens(predictor, num=NUM_STORED, longest=STORED_LENGTH)
     while chosen:
         given = reference.inputs(chosen, num_rows=len(chosen), length=max(len(ids) for ids, _ in chosen))
         logits = ours(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,11 +52,16 @@ def examples(predictor: Predictor, workdir: Path, *, num_records: int = NUM_RECO
             num_used += 1
         if tokens:
             return Examples(source.replace("NUM", str(num_used), 1), tokens, [text for record in records[:num_used] for text in _texts(record)])
+    return Examples("random pieces of the vocabulary, because no split is there", random_tokens(predictor, num=32, longest=predictor.data.max_length), [])
+
+
+def random_tokens(predictor: Predictor, *, num: int, longest: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Examples of pieces that mean nothing, the same each time."""
     rng = np.random.default_rng(0)
     numbers = np.asarray([i for i, piece in enumerate(predictor.tokenizer.pieces) if piece], np.int32)
-    lengths = rng.integers(1, predictor.data.max_length - predictor.tokenizer.num_special, 32)
+    lengths = rng.integers(1, max(2, longest - predictor.tokenizer.num_special), num)
     ids = [predictor.tokenizer.wrap(rng.choice(numbers, length)) for length in lengths]
-    return Examples("random pieces of the vocabulary, because no split is there", [(one, np.zeros_like(one)) for one in ids], [])
+    return [(one, np.zeros_like(one)) for one in ids]
 
 
 def _sources(predictor: Predictor, workdir: Path, num_records: int) -> Iterator[tuple[str, list[Record]]]:
