@@ -13,9 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flaxft"
 SHARED = {"__init__", "base", "hf", "heads", "weights"}  # files of a plug-in folder that are not plug-ins
 FOLDERS = ("tasks", "models", "peft", "methods")
 PLUGINS = sorted(path.stem for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py") if path.stem not in SHARED)
-CORE = sorted(
-    path for pattern in ("train/*", "data/*", "main", "config", "optim", "sharding", "checkpoint", "log", "predict", "report", "figures", "compare") for path in PACKAGE.glob(f"{pattern}.py")
-)
+ALONE = ("main", "config", "optim", "sharding", "checkpoint", "log", "predict", "report", "figures", "compare")
+CORE = sorted(path for pattern in ("train/*", "data/*", "loggers/*", *ALONE) for path in PACKAGE.glob(f"{pattern}.py"))
 
 # ---- no names in the core -----------------------------------------------------------------------------------------------------------------------
 
