@@ -39,7 +39,7 @@ def save(figure: Figure, file: Path, *, appearance: str = "light") -> None:
 
     colours = APPEARANCES[appearance]
     ink, faint = colours["ink"], colours["faint"]
-    style = {
+    style: Any = {
         "font.size": 9, "axes.edgecolor": faint, "axes.labelcolor": ink, "text.color": ink, "xtick.color": ink, "ytick.color": ink, "xtick.labelcolor": ink,
         "axes.facecolor": colours["paper"], "axes.grid": True, "grid.color": faint, "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.spines.top": False,
         "axes.spines.right": False, "legend.frameon": False, "xtick.major.size": 0, "ytick.major.size": 0,
