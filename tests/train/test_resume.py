@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flaxft.checkpoint import MANIFEST
 from flaxft.errors import DamagedError, Interrupted, UserError
@@ -82,6 +83,11 @@ def test_kill_9_and_resume_to_the_bit(uninterrupted, tmp_path):
     assert "resumed from step" in last.stdout
     assert tiny.losses(tmp_path / "run") == tiny.losses(folder / "run")
     assert final_arrays(tmp_path / "run") == final_arrays(folder / "run")
+    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 3
+    shown = {one.step: one.value for one in events.Scalars("train/loss")}
+    assert list(shown.items()) == [(step, pytest.approx(loss)) for step, loss in tiny.losses(folder / "run").items()], "each step once, in order"
+    assert len(events.Scalars("train/loss")) == len(shown)
 
 
 def test_sigterm_saves_and_loses_no_step(uninterrupted, tmp_path):
