@@ -147,6 +147,7 @@ def trace(workdir: Path) -> dict[str, Any]:
         "best": results["best"],
         "evals": results["evals"],
         "early stop": [host["bad_evals"], host["stopped"], host["evaluated"]],
+        "tensorboard": shown(workdir / "tensorboard"),
         "predictions": (workdir / "predictions" / "test.jsonl").read_text(),
     }
 
@@ -162,6 +163,13 @@ def arrays(step: Path) -> str:
         parts = ocp.load_checkpointables(step.absolute())
     leaves = jax.tree.leaves({name: parts[name] for name in ("params", "opt_state", "progress")})
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+def shown(folder: Path) -> list[tuple[int, float]]:
+    """The losses as TensorBoard shows them, each step once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return [(one.step, one.value) for one in EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload().Scalars("train/loss")]
 
 
 def losses(workdir: Path) -> list[float]:

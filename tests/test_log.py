@@ -133,6 +133,24 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert capsys.readouterr().out == "[bold]begin[/bold] at :smile:\nstep 3/10  loss 0.5\nstep 10/10  loss 0.25\n"
 
 
+def test_tables_are_for_terminals(capsys, monkeypatch):
+    """Elsewhere scores are the line that they always were. On a terminal text is no markup, and the second table says what changed."""
+    writer = Writer(None)
+    writer.table("Parameters", ("module", "parameters"), [("head", "1")])
+    writer.scores(3, "validation", {"entity_f1": 0.5, "loss": 1.0})
+    assert capsys.readouterr().out == "step 3  validation  entity_f1 0.5000  loss 1.0000\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    writer.table("[bold]P[/bold]", ("module", "parameters"), [("[red]head[/red]", "1,234")])
+    writer.scores(6, "validation", {"entity_f1": 0.75, "loss": 0.5})
+    Writer(None, is_first_process=False).scores(6, "validation", {"entity_f1": 0.75})
+    shown = capsys.readouterr().out
+    assert "[bold]P[/bold]" in shown and re.search(r"\[red\]head\[/red\] +1,234", shown)
+    assert re.search(r"entity_f1 +0\.7500 +\+0\.2500", shown) and re.search(r"loss +0\.5000 +-0\.5000", shown)
+    assert shown.count("validation, step 6") == 1
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in shown.splitlines()) <= 40
+
+
 def test_warnings_go_through_the_writer(capsys):
     log = logging.Logger("of this test")
     log.addHandler(LineHandler(Writer(None)))

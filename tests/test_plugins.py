@@ -14,7 +14,7 @@ SHARED = {"__init__", "base", "hf", "heads", "weights"}  # files of a plug-in fo
 FOLDERS = ("tasks", "models", "peft", "methods")
 PLUGINS = sorted(path.stem for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py") if path.stem not in SHARED)
 MODULES = ("main", "config", "optim", "sharding", "checkpoint", "processes", "watchdog", "log", "predict", "report", "figures", "compare")
-CORE = sorted(path for pattern in ("train/*", "data/*", *MODULES) for path in PACKAGE.glob(f"{pattern}.py"))
+CORE = sorted(path for pattern in ("train/*", "data/*", "loggers/*", *MODULES) for path in PACKAGE.glob(f"{pattern}.py"))
 
 # ---- no names in the core -----------------------------------------------------------------------------------------------------------------------
 

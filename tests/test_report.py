@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,12 @@ def test_without_training_or_evaluations(tmp_path):
     pages = [(tmp_path / name / "report/index.html").read_text() for name in ("none", "train")]
     assert [page.count('id="curves"') for page in pages] == [0, 1]
     assert ["label by label" in page for page in pages] == [True, False]
+
+
+def test_nothing_of_it_is_imported_on_the_way_to_the_first_step():
+    code = "import sys, flaxft.train.loop; print(sorted({'matplotlib', 'jinja2', 'PIL', 'tensorboard', 'wandb', 'mlflow', 'trackio'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------------------------------------

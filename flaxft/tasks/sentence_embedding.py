@@ -24,7 +24,7 @@ from flaxft.metrics.ranking import embeddings_per_query, mean_scores, per_query
 from flaxft.metrics.regression import pearson, spearman
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import Predictions, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
 IN_BATCH, COSINE = OBJECTIVES = ("in_batch", "cosine")
 POOLINGS = ("mean", "cls")
@@ -218,6 +218,20 @@ class SentenceEmbedding:
         if "num_queries" in scores:
             lines.append(f"{scores['num_queries']} queries")
         return "\n".join(lines) + "\n" + interval_line(main, scores)
+
+    def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
+        """Of scored pairs similarity by score, of at most 2,000, and those that lie furthest from their rank; of a search nothing yet."""
+        if not self._is_scored(records):
+            return []
+        gold, found = self._gold_and_found(decoded, records)
+        apart = np.abs(gold.argsort(kind="stable").argsort(kind="stable") - found.argsort(kind="stable").argsort(kind="stable"))
+        worst = np.argsort(-apart, kind="stable").tolist()
+        drawn = slice(None, None, -(-len(gold) // 2000) or 1)
+        rows = [(cut_text(decoded[i]["text"]), cut_text(decoded[i]["text_pair"]), float(gold[i]), float(found[i])) for i in worst[:NUM_SHOWN]]
+        return [
+            Scatter("Similarity and score", tuple(gold[drawn].tolist()), tuple(found[drawn].tolist())),
+            Table("Pairs furthest from their rank", ("text", "other text", "score", "similarity"), tuple(rows), total=len(worst)),
+        ]
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

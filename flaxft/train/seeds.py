@@ -36,7 +36,7 @@ def run_seeds(cfg: Config, workdir: Path, *, num: int) -> dict[str, Any]:
         for metric, one in scores.items():
             if "/" not in metric and not metric.startswith("num_"):
                 rows.append((f"{split} {metric}", mean_and_spread(one["values"]), "  ".join(f"{value:.4f}" for value in one["values"])))
-    width = max(len(name) for name, *_ in rows)
+    width = max((len(name) for name, *_ in rows), default=0)
     for name, spread, values in rows:
         writer.line(f"{name:<{width}}  {spread:<16}  {values}")
     writer.line(f"\nresults in {workdir / 'seeds.json'}")
