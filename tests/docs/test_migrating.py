@@ -124,15 +124,18 @@ SECTIONS = (Config, Eval, Data, Optim, Mesh, Checkpointing, Log, Pretrained, Tok
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda one: one.__name__)
 def test_every_setting_is_read(section):
-    """Each field of a config is read somewhere in the package, as `something.field`, beside its own definition and its check."""
+    """Each field of a config is read somewhere in the package, beside its definition and its check: as `something.field`, or by name in its own module."""
     read: set[str] = set()
     for file in (ROOT / "flaxft").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         checks = {id(node) for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == "check" for node in ast.walk(one)}
-        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in checks}
-    by_getattr = {"train", "validation", "test"}  # splits() reads them in a loop
-    by_name = {"data", "fsdp", "tensor"} if section is Mesh else set()  # make_mesh reads the axes by name
-    assert [field.name for field in dataclasses.fields(section) if field.name not in read | by_getattr | by_name] == []
+        nodes = [node for node in ast.walk(tree) if id(node) not in checks]
+        read |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+        if file == Path(sys.modules[section.__module__].__file__ or ""):
+            read |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # for name in (...): getattr(...)
+    if section is Mesh:
+        read |= {"fsdp", "tensor"}  # make_mesh goes over the fields
+    assert [field.name for field in dataclasses.fields(section) if field.name not in read] == []
 
 
 BATCHES = """
