@@ -216,7 +216,3 @@ def sentence(parity: Mapping[str, Any]) -> str:
         f"parity with {parity['reader']}: logits differ by at most {parity['largest_difference']:.1e} on {parity['num_examples']} examples"
         f" ({parity['examples']}; the largest is {parity['largest_logit']:.3g}), {verdict}"
     )
-
-
-def shortest(tokens: Iterable[tuple[np.ndarray, np.ndarray]], num: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return sorted(tokens, key=lambda one: len(one[0]))[:num]
