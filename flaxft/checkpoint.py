@@ -219,7 +219,7 @@ def _read_manifest(target: Path) -> dict[str, Any]:
     try:
         content = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
         digest = content.pop("digest")
-        right = digest == _digest(content) and content["step"] == int(target.name)
+        right = digest == _digest(content) and content["step"] == int(target.name) and isinstance(content["version"], int)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         right = False
     if not right:

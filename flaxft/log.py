@@ -81,7 +81,7 @@ class Writer:
         self._first_step = step + 1
         if not self._file or not self._file.exists():
             return
-        text = self._file.read_text(encoding="utf-8", errors="replace")
+        text = self._file.read_bytes().decode(errors="replace")
         lines = text.splitlines()
         steps = [_step_of(line) for line in lines]
         self._seen = int(max([self._saved().get("seen", 0), *filter(math.isfinite, steps)]))

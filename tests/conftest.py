@@ -12,4 +12,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("FLAXFT_CACHE", str(_CACHE))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hypothesis  # noqa: E402
+
+hypothesis.settings.register_profile("flaxft", deadline=None)  # speed is no test
+hypothesis.settings.load_profile("flaxft")
+
 import flaxft  # noqa: E402, F401  (sets malloc and the compile cache up)

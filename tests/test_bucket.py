@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import reliability
 
-server = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator comes with the bucket extra")
+server = pytest.importorskip("gcp_storage_emulator.server", reason="pip install gcp-storage-emulator")
 pytest.importorskip("gcsfs", reason="gcsfs comes with the gcs extra")
 
 

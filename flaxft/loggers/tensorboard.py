@@ -19,8 +19,8 @@ class TensorBoard:
         self.run_id = run_id
         self._event, self._summary = event_pb2, summary_pb2
         folder = workdir / "tensorboard"
+        is_first = not folder.is_dir() or not any(folder.iterdir())  # a bucket has no empty folders
         folder.mkdir(exist_ok=True)
-        is_first = not any(folder.iterdir())
         # Files are read in the order of their names.
         self._records = RecordWriter((folder / f"events.out.tfevents.{time.time():.6f}.{platform.node() or 'host'}").open("wb"))
         self._put(file_version="brain.Event:2")

@@ -138,7 +138,8 @@ class MaskedLm:
             labels = feature.tokens["labels"]
             for asked in np.flatnonzero(labels == ASKED):
                 rows = zip(predicted["candidates"][asked].tolist(), predicted["scores"][asked].tolist(), strict=True)
-                masks.append([{"token": names[piece], "score": score} for piece, score in rows])
+                # a vocabulary is often filled up to a round size: of what lies beyond the tokenizer there is no name
+                masks.append([{"token": names[piece] if piece < len(names) else "", "score": score} for piece, score in rows])
             known = labels >= 0
             losses += predicted["loss"][known].tolist()
             num_correct += int((predicted["candidates"][known, 0] == labels[known]).sum())

@@ -245,6 +245,13 @@ def test_masks_are_filled(trained):
     assert none["num_masked"] == 1  # "[SEP]" is plain text, of which a token is masked
 
 
+def test_a_vocabulary_that_is_filled_up_has_candidates_without_a_name(tokenizer, task):
+    (features,) = task.features({"text": "anna lives in [MASK]"}, tokenizer, max_length=20)
+    num = len(features.tokens["labels"])
+    beyond = {"candidates": np.full((num, 2), 10**6), "scores": np.full((num, 2), 0.5, np.float32), "loss": np.zeros(num, np.float32)}
+    assert task.decode({"text": "anna lives in [MASK]"}, [features], [beyond])["masks"] == [[{"token": "", "score": 0.5}] * 2]
+
+
 def test_more_masks_than_the_budget_are_all_filled(trained):
     workdir, _ = trained
     (found,) = flaxft.load(str(workdir)).predict(["[MASK] " * 12])
