@@ -13,7 +13,7 @@ from flaxft.data.items import Items, build_items, default_cache, num_seen_record
 from flaxft.data.packing import Plan, make_parts, rows_of_step
 from flaxft.data.pipeline import Pipeline, empty_batch
 from flaxft.data.tokenize import load_tokenizer
-from flaxft.errors import UserError
+from flaxft.errors import DiskError, UserError
 from flaxft.tasks.token_classification import TokenClassification
 from tests import tiny
 
@@ -288,7 +288,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(items_module.os, "replace", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DiskError, match=r"tokenised data cannot be written .*No space.*FLAXFT_CACHE"):
             build([[feature(3)]], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
