@@ -36,11 +36,11 @@ class Log:
         """Raises UserError, for a package that is not installed too: not when the first numbers are there."""
         if self.every < 1:
             raise UserError(f"log.every is {self.every}, expected at least 1")
+        if urlsplit(self.mlflow).password:
+            raise UserError("log.mlflow holds a password, which would be saved with the config; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
         for name in LOGGERS:
             if getattr(self, name) and importlib.util.find_spec(name) is None:
                 raise UserError(f"log.{name} is {getattr(self, name)!r}, but {name} is not installed; pip install {name}, or leave it out")
-        if urlsplit(self.mlflow).password:
-            raise UserError("log.mlflow holds a password, which would be saved with the config; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
 class Logger(Protocol):

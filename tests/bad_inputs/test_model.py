@@ -109,7 +109,7 @@ CASES = [
     Case(112, "an index that names a missing shard", [], [INDEX, "not there: ['model-2.safetensors']", "fetch the whole model"],
          make=sharded(named="model-2.safetensors")),
     Case(113, "a shard outside", [], [INDEX, "['../../x'] leave the directory", "refused"], make=sharded(named="../../x")),
-    Case(114, ".bin alone", [], ["holds no weights", "pytorch_model.bin", "pickle can run code", "save the model as safetensors"], make=only_bin),
+    Case(114, ".bin alone", [], ["holds no weights", "pytorch_model.bin", "pickle can run code", "python -m flaxft.convert_bin"], make=only_bin),
     Case(0, "no config.json", [], ["holds no config.json"], make=lambda model: (model / "config.json").unlink()),
     Case(0, "a file for a directory", ["--config.model.path={folder}/encoder/model.safetensors"], ["model.safetensors is a file", "expected a directory"]),
 ]  # fmt: skip
