@@ -173,7 +173,7 @@ class LinenEncoder(Tree):
         given = json.loads(self.settings)
         remat = {"gradient_checkpointing": True} if given.get("remat") else {}
         try:
-            classes = importlib.import_module(f"transformers.models.{given['model_type']}.modeling_flax_{given['model_type']}")
+            classes = importlib.import_module(f"transformers.models.{self.prefix}.modeling_flax_{self.prefix}")
         except ImportError:
             raise UserError(
                 f"transformers {transformers.__version__} has no Flax modules; install transformers==4.57.6 in an environment of its own, "
