@@ -14,6 +14,7 @@ def made(tmp_path_factory) -> reliability.Job:
     return reliability.job(tmp_path_factory.mktemp("reliability"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", reliability.ROWS)
 def test_nothing_changes_the_result(made, tmp_path, name):
     row, small, _ = reliability.ROWS[name]

@@ -32,6 +32,7 @@ def commands(content: str) -> list[list[str]]:
     return [shlex.split(line) for line in content.replace("\\\n", " ").splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial(page, tmp_path, monkeypatch, capsys):
     (tmp_path / "configs").symlink_to(ROOT / "configs")

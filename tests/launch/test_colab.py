@@ -27,6 +27,7 @@ def test_it_is_a_clean_notebook():
     assert not re.search(r"tensorflow|setup_tpu|torch_xla|import torch", "\n".join(code(notebook)))
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed; it comes with the launch extra")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed; it comes with the launch extra")
