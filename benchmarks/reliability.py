@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -169,6 +170,7 @@ def shown(folder: Path) -> list[tuple[int, float]]:
     """The losses as TensorBoard shows them, each step once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that it is told to forget
     return [(one.step, one.value) for one in EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload().Scalars("train/loss")]
 
 
@@ -226,6 +228,7 @@ def kills(job: Job, folder: Path, *, count: int, seed: int = 0) -> dict[str, Any
         finished += 1
         wrong += differences(job, workdir)
         shutil.rmtree(workdir)
+        print(f"{made} kills, {finished} runs came to their end, {len(wrong)} differences", file=sys.stderr, flush=True)
     return {"kills": made, "finished runs": finished, "differences": wrong}
 
 
@@ -278,8 +281,6 @@ def lost_steps(workdir: Path) -> str:
 
 def damage(job: Job, folder: Path, *, flips: int, seed: int = 0) -> dict[str, Any]:
     """Every file of the newest checkpoint deleted, cut, emptied, one bit flipped; and `flips` bits in array data. Restores in process, by the Checkpointer."""
-    import logging
-
     import jax
     from orbax.checkpoint import v1 as ocp
 
