@@ -37,6 +37,12 @@ def absolute(file: Path) -> Path:
     return file.absolute() if is_local(file) else file
 
 
+def size(file: Path) -> int:
+    """Bytes."""
+    stat: Any = file.stat()
+    return int(stat.st_size if is_local(file) else stat.length)
+
+
 def tree(folder: Path) -> list[Path]:
     """All files in it and in the folders in it, in order."""
     found = []

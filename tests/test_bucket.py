@@ -39,5 +39,5 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path):
     predicted = job.start(workdir, "--mode=eval", extra=bucket)
     output, _ = predicted.communicate(timeout=300)
     assert predicted.returncode == 0, output
-    evals = json.loads(output.splitlines()[-1])["evals"]
+    evals = json.loads(next(line for line in output.splitlines() if line.startswith('{"evals"')))["evals"]
     assert evals["test"] == pytest.approx(json.loads((job.whole / "results.json").read_text())["evals"]["test"], abs=1e-6)

@@ -119,8 +119,8 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     `vocab_size` and `max_length` are the model's: a tokenizer with more pieces than embeddings is refused.
     """
     file = directory / "tokenizer.json"
-    if files.is_local(file) and file.is_file() and file.stat().st_size > SIZE_CAP:
-        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {SIZE_CAP} are read; is it the right file?")
+    if file.is_file() and files.size(file) > SIZE_CAP:
+        raise UserError(f"{file}: {files.size(file)} bytes, at most {SIZE_CAP} are read; is it the right file?")
     backend = _from_json(file) if file.is_file() else _from_transformers(directory)
     num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
     if num_pieces > vocab_size:

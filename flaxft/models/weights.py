@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flaxft import files
 from flaxft.errors import UserError
 from flaxft.models.base import flatten
 
@@ -154,8 +155,8 @@ def read_array(tensor: Stored, *, where: Path) -> np.ndarray:
 def read_json(file: Path, *, cap: int, missing: str) -> Any:
     if not file.is_file():
         raise UserError(missing)
-    if file.stat().st_size > cap:
-        raise UserError(f"{file}: {file.stat().st_size} bytes, at most {cap} are read; is it the right file?")
+    if files.size(file) > cap:
+        raise UserError(f"{file}: {files.size(file)} bytes, at most {cap} are read; is it the right file?")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
