@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
     if cfg is not None:
         apply_overrides(cfg, overrides)
     others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir")}
-    return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(Path, others)), **others_of)
+    return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(files.path, others)), **others_of)
 
 
 def from_file(name: str) -> Config:

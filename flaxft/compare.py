@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flaxft import config as configs
 from flaxft import files
 from flaxft.errors import UserError
 from flaxft.figures import save, whiskers
@@ -101,7 +102,7 @@ def read(folder: Path) -> Run:
     """Config and results of one run. Raises UserError."""
     try:
         config, results = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "results.json"))
-        settings = {name: value for name, value in _flat(config["config"]).items() if not name.startswith(IGNORED)}
+        settings = {name: value for name, value in configs.flat(config["config"]).items() if not name.startswith(IGNORED)}
         metric = str(config["config"]["task"]["main_metric"]).removeprefix("-")
         scores = {split: float(found[metric]) for split, found in results["evals"].items() if metric in found}
         seconds, tokens = float(results["seconds"]), float(results["useful_tokens_per_second"])
@@ -159,13 +160,6 @@ def spread_of_seeds(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
                 sd = statistics.stdev(values) if len(values) > 1 else 0.0
                 evals.setdefault(split, {})[metric] = {"mean": statistics.mean(values), "sd": sd, "values": values}
     return {"seeds": list(results), "evals": evals}
-
-
-def _flat(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, one in value.items():
-        found |= {f"{key}.{name}": leaf for name, leaf in _flat(one).items()} if isinstance(one, dict) else {key: one}
-    return found
 
 
 def _name(folders: Sequence[Path]) -> str:

@@ -241,9 +241,9 @@ def fingerprint(cfg: Config) -> str:
 
 def _decisive(cfg: Config, splits: Collection[str]) -> dict[str, Any]:
     """Dotted field -> value, without those that are operational and those that are paths of `splits`."""
-    flat = _flat(to_json(cfg))
-    paths = [name for name in flat if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
-    return {name: value for name, value in flat.items() if not any(name == one or name.startswith(f"{one}.") for one in (*OPERATIONAL, *paths))}
+    fields = flat(to_json(cfg))
+    paths = [name for name in fields if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
+    return {name: value for name, value in fields.items() if not any(name == one or name.startswith(f"{one}.") for one in (*OPERATIONAL, *paths))}
 
 
 def _shown(value: Any) -> str:
@@ -251,7 +251,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of what `to_json` gives; a list is one value."""
     if not isinstance(value, dict):
         return {prefix.rstrip("."): value}
-    return {name: leaf for key, one in value.items() for name, leaf in _flat(one, f"{prefix}{key}.").items()}
+    return {name: leaf for key, one in value.items() for name, leaf in flat(one, f"{prefix}{key}.").items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from flaxft import files
 
 DPI = 160
 SIZE = (5.2, 3.3)  # inches; a page shows 100 pixels an inch
@@ -45,6 +48,7 @@ def save(figure: Figure, file: Path, *, appearance: str = "light") -> None:
         "axes.spines.right": False, "legend.frameon": False, "xtick.major.size": 0, "ytick.major.size": 0,
         "axes.unicode_minus": False, "text.parse_math": False,  # a label may hold a dollar
     }  # fmt: skip
+    png = io.BytesIO()
     with mpl.rc_context(style):
         canvas = Canvas(figsize=figure.size, dpi=DPI, facecolor=colours["paper"], layout="constrained")
         painter = FigureCanvasAgg(canvas)
@@ -52,7 +56,8 @@ def save(figure: Figure, file: Path, *, appearance: str = "light") -> None:
         figure.draw(axes, colours)
         painter.draw()
         # 128 colours are more than a chart has: a third of the size
-        Image.fromarray(np.asarray(painter.buffer_rgba())[..., :3]).quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+        Image.fromarray(np.asarray(painter.buffer_rgba())[..., :3]).quantize(128, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
+    files.write_bytes(file, png.getvalue())
 
 
 def curves(name: str, title: str, series: Mapping[str, Points], *, smoothed: str | None = None, note: str = "") -> Figure:

@@ -47,6 +47,7 @@ class Logger(Protocol):
     """What a module of flaxft/loggers has. It may raise what it likes: the run goes on without it."""
 
     run_id: str  # saved in the workdir and given again when the run is resumed
+    forgets: bool  # opened again, it shows no more what it had of the steps from `first_step` on; the others are not given these again
 
     def write(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Step and numbers, "train/loss" and so on; no step twice."""
@@ -213,7 +214,7 @@ class Writer:
             steps.setdefault(step, {}).update(numbers)
         new = {step: numbers for step, numbers in steps.items() if step > self._seen or step == self._amended}
         for name in list(self._loggers):
-            records = steps if name == "tensorboard" else new  # TensorBoard forgets what it had of these steps, the others do not
+            records = steps if self._loggers[name].forgets else new
             if records:
                 self._ask(name, "write", list(records.items()))
 

@@ -97,7 +97,7 @@ def write(workdir: Path) -> Path:
         splits={name: _blocks(folder, name, found) for name, found in sections.items()},
         content=content,
         results=results,
-        config=_flat(config["config"]),
+        config=[(name, one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for name, one in configs.flat(config["config"]).items()],
     )
     files.write_text(folder / "index.html", page)
     return folder / "index.html"
@@ -316,10 +316,3 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _steps(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted names and values of the config, each dataclass' "type" under its own name."""
-    if not isinstance(value, dict):
-        return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
-    return [row for key, one in value.items() for row in _flat(one, f"{prefix}.{key}" if prefix else key)]

@@ -31,11 +31,12 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path):
     job = reliability.job(tmp_path, num_steps=60)
     workdir: Path = "gs://bucket/runs/one"  # type: ignore[assignment]
     for do, code in (("term@34", 143), ("", 0), ("", 0)):
-        process = job.start(workdir, do=do, extra=bucket)
+        process = job.start(workdir, "--config.log.report=true", do=do, extra=bucket)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == code, output
         assert "Traceback" not in output
     assert "resumed from step 60" in output
+    assert f"report in {workdir}/report/index.html" in output
     predicted = job.start(workdir, "--mode=eval", extra=bucket)
     output, _ = predicted.communicate(timeout=300)
     assert predicted.returncode == 0, output

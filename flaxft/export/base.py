@@ -80,8 +80,10 @@ def export(
     WORKDIR/export/TARGET. task: of a run of several tasks, the one; without it each goes into a folder of its own name. types: your own task and model classes.
     options: the target's own, such as `dtype="bfloat16"` of hf. Raises UserError, DamagedError.
     """
-    workdir = Path(workdir)
+    workdir = files.path(workdir)
     module = find(target)
+    if output is None and not files.is_local(workdir):
+        raise UserError(f"{workdir} lies in a bucket, and an export is made on this machine; give --output=DIR")
     given = {name: value for name, value in options.items() if value is not None}
     known = [name for name in inspect.signature(module.write).parameters if name not in ("run", "folder")]
     for name in given:

@@ -17,6 +17,8 @@ NO_NAME = re.compile(r"[^\w.\-/ ]")  # what a metric's name may not hold: "recal
 class Mlflow:
     """`place` is the tracking URI; the experiment is MLFLOW_EXPERIMENT_NAME of the environment, or "flaxft". A resumed run has the id it had."""
 
+    forgets = False
+
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
         for name in ("alembic", "mlflow"):  # they tell each table of a new database
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,6 +12,8 @@ from typing import Any
 class TensorBoard:
     """Scalars in the workdir's tensorboard/, a file of each process that worked on the run."""
 
+    forgets = True
+
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -13,6 +13,8 @@ from typing import Any
 class Trackio:
     """`place` is the project. A resumed run has the name it had, which is its id."""
 
+    forgets = False
+
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
         import trackio
 

@@ -17,6 +17,8 @@ INIT_SECONDS = 30  # that a run waits for a server before it goes on without
 class Wandb:
     """`place` is the project. A resumed run has the id it had."""
 
+    forgets = False
+
     def __init__(self, workdir: Path, *, place: str, run_id: str, first_step: int, config: Mapping[str, Any]):
         os.environ.setdefault("WANDB_SILENT", "true")  # it tells which key it found before it has read any settings
         import wandb
