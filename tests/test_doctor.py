@@ -314,8 +314,9 @@ def test_in_a_pipe_it_is_plain(config):
 
 def test_a_workdir_in_a_bucket(tmp_path, monkeypatch):
     """A folder that is said to be one: nobody knows how much room there is, and there is no lock. (A real bucket was not at hand.)"""
-    monkeypatch.setattr(files, "is_local", lambda file: False)
+    workdir = tmp_path / "run"
+    monkeypatch.setattr(files, "is_local", lambda file: not file.is_relative_to(workdir))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: pytest.fail("a bucket is no disk"))
-    found = examine(tiny.config(tmp_path), tmp_path / "run")
+    found = examine(tiny.config(tmp_path), workdir)
     assert found.problems == []
     assert found.facts["workdir"].endswith("run, new") and "disk" not in found.facts
