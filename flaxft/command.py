@@ -21,8 +21,8 @@ from flaxft import files
 from flaxft.config import Config
 from flaxft.errors import UsageError, UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype")
-OF_EXPORT = PLAIN[-3:]
+PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype", "topology")
+ONLY = {"target": "export", "task": "export", "dtype": "export", "topology": "compile"}  # flags of one mode
 
 
 class Command(NamedTuple):
@@ -36,6 +36,7 @@ class Command(NamedTuple):
     target: str | None  # this and the next two are of export
     task: str | None
     dtype: str | None
+    topology: str | None  # for compile
     runs: tuple[Path, ...]  # for compare
 
 
@@ -56,7 +57,7 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         workdir = Path("runs") / Path(values["config"].rpartition(".py")[0] or values["config"]).name
     cfg = from_file(values["config"]) if values["config"] else None
     has_run = False
-    goes_by_file = values["mode"] == modes[0] or (values["mode"] == "doctor" and cfg is not None)
+    goes_by_file = values["mode"] == modes[0] or (values["mode"] in ("doctor", "compile") and cfg is not None)
     if not goes_by_file and workdir and (workdir / "config.json").is_file():
         saved, _ = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)) if cfg else ())
         other = next((one for one in overrides if one.startswith("--config.model.path=") and one.partition("=")[2] != saved.model.path), None)
@@ -213,9 +214,9 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str]) -> dict[str, An
         unknown = next((name.lstrip("-") for name in names if name.lstrip("-") not in PLAIN), "")
         raise UsageError(reason(error).rstrip(".") + nearest(unknown, PLAIN) + "; see --help") from None
     found = {name: getattr(values, name) for name in PLAIN}
-    idle = next((name for name in OF_EXPORT if found[name] is not None and found["mode"] != "export"), None)
+    idle = next((name for name, mode in ONLY.items() if found[name] is not None and found["mode"] != mode), None)
     if idle:
-        raise UsageError(f"--{idle} is for --mode=export; leave it out, or give that mode")
+        raise UsageError(f"--{idle} is for --mode={ONLY[idle]}; leave it out, or give that mode")
     return found
 
 

@@ -1,11 +1,12 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export|doctor|report] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export|compile|doctor|report] [--config.SECTION.FIELD=VALUE ...]
     python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
 
 --config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, the other modes need none
 --workdir  where the run lives; default runs/<name of the config>. The same command again resumes
 --mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target) |
+           compile (the largest step of the run, for the devices here or for a --topology that is not: memory, traffic, the fastest it can be) |
            doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
            compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
 --seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
@@ -14,6 +15,7 @@
            for compare: the table as Markdown, and its picture beside it
 --target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
 --task     for export: one task of a run of several; without it each goes into a folder of its own
+--topology for compile: a TPU such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:2x4, with pip install flaxft[tpu]; no TPU is needed
 --dtype    for export to hf: float32 (the default) or bfloat16 weights
 """
 
@@ -169,6 +171,14 @@ def compare(command: Command) -> None:
     print(f"picture in {picture}")
 
 
+def compile_ahead(command: Command) -> None:
+    from flaxft.train.compile import compile_step, lines
+
+    if command.config is None:
+        raise UsageError("--config is missing; give --config=configs/ner.py, or the --workdir of a run")
+    print(printable_lines("\n".join(lines(compile_step(command.config, command.topology)))))
+
+
 def doctor(command: Command) -> int:
     from flaxft.doctor import examine, show
 
@@ -178,7 +188,7 @@ def doctor(command: Command) -> int:
 
 
 MODES: dict[str, Callable[[Command], int | None]] = {
-    "train": train, "eval": evaluate, "predict": predict, "export": export, "doctor": doctor, "report": report, "compare": compare,
+    "train": train, "eval": evaluate, "predict": predict, "export": export, "compile": compile_ahead, "doctor": doctor, "report": report, "compare": compare,
 }  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class TrainStep:
         # Said rather than inferred: the compiler might lay the new state out otherwise than the next call expects it.
         whole = shardings.step
         after, summed = (shardings, whole), (whole, shardings.params)
+        self._whole, self._sums = whole, summed
         self._jit = {
             "step": jax.jit(make_train_step(loss_fn, tx, seed=seed), donate_argnums=0, out_shardings=after),
             "weights": jax.jit(weights, out_shardings=whole),
@@ -72,21 +73,24 @@ class TrainStep:
         }
         self._compiled: dict[tuple[str, int], Any] = {}
 
-    def compile(self, state: TrainState, batch: Batch) -> None:
-        """For the shape of `batch` as a step of its own."""
-        self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
+    def compile(self, state: TrainState, batch: Batch) -> Any:
+        """For the shape of `batch` as a step of its own; returns the program. Arrays or ShapeDtypeStructs, as for `compile_accumulation`."""
+        program = self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
+        return program
 
-    def compile_accumulation(self, state: TrainState, batch: Batch) -> None:
-        """For the shape of `batch` as one of several micro-batches."""
+    def compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
+        """For the shape of `batch` as one of several micro-batches; returns the program of one."""
         programs, rows = self._compiled, _num_rows(batch)
-        programs["zeros", 0] = self._jit["zeros"].lower(state).compile()
-        loss, gradients = programs["zeros", 0](state)
-        programs["weights", rows] = self._jit["weights"].lower(state, batch).compile()
-        totals = programs["weights", rows](state, batch)
-        programs["add", 0] = self._jit["add"].lower(totals, totals).compile()
+        lowered = {"zeros": self._jit["zeros"].lower(state), "weights": self._jit["weights"].lower(state, batch)}
+        loss, gradients = _arguments(lowered["zeros"].out_info, self._sums)
+        totals = _arguments(lowered["weights"].out_info, self._whole)
+        lowered["add"] = self._jit["add"].lower(totals, totals)
         part = jax.ShapeDtypeStruct((), jnp.int32)
-        programs["accumulate", rows] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients).compile()
-        programs["update", 0] = self._jit["update"].lower(state, loss, gradients).compile()
+        lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients)
+        lowered["update"] = self._jit["update"].lower(state, loss, gradients)
+        for name, one in lowered.items():
+            programs[name, rows if name in ("weights", "accumulate") else 0] = one.compile()
+        return programs["accumulate", rows]
 
     def __call__(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
         programs = self._compiled
@@ -99,6 +103,16 @@ class TrainStep:
         for part, batch in enumerate(batches):
             loss, gradients = programs["accumulate", _num_rows(batch)](state, batch, totals, np.int32(part), loss, gradients)
         return programs["update", 0](state, loss, gradients)
+
+
+def _arguments(outputs: Any, shardings: Any) -> Any:
+    """What one program returns, as what the next is lowered for: shapes, types, and where they lie."""
+    shardings = jax.tree.map(lambda _: shardings, outputs) if isinstance(shardings, jax.sharding.Sharding) else shardings
+
+    def one(array: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+    return jax.tree.map(one, outputs, shardings)
 
 
 def _rng(seed: int, step: jax.Array, part: jax.Array | int) -> jax.Array:
