@@ -130,12 +130,14 @@ class Checkpointer:
             raise DamagedError(f"{self._directory}: all {len(steps)} checkpoints are damaged; restore one from a copy, or start a new workdir")
         return None
 
-    def discard_after(self, step: int) -> None:
-        """Steps beyond `step` are gone: damaged ones that were passed over, whose numbers will come again."""
+    def settle(self, step: int, host: Mapping[str, Any]) -> None:
+        """What is there is what would be if the process had gone on from `step`, which was restored: damaged steps beyond it, whose numbers will come again,
+        are gone, and so are the older ones that a process had no time to remove. `host` is what was saved with it."""
         if self._is_first:
             for later in self.steps():
                 if later > step:
                     files.remove_tree(self._directory / str(later))
+            self._retain(host)
 
     def _finish(self, response: Any, target: Path, host: dict[str, Any]) -> None:
         try:

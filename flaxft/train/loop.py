@@ -146,7 +146,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     if found:
         step, parts, progress = found
         state = states.restored(state, parts)
-        checkpointer.discard_after(step)
+        checkpointer.settle(step, progress)
     writer.cut(step)
     num_dense = sum(leaf.size for path, leaf in flatten(state.params).items() if not path.endswith("/embedding"))
     meter = Meter(writer, schedule, num_steps=num_steps, num_dense=num_dense, devices=mesh.devices.ravel().tolist(), totals=progress["totals"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flaxft.checkpoint import MANIFEST
+from flaxft.checkpoint import MANIFEST, Checkpointer
 from flaxft.errors import DamagedError, Interrupted, UserError
 from flaxft.train.loop import run
 from tests import tiny
@@ -92,6 +92,19 @@ def test_a_damaged_checkpoint_is_never_used(uninterrupted, tmp_path, damage, cap
     assert (damage == "uncommitted") or "damaged" in capsys.readouterr().out
     assert tiny.losses(workdir) == tiny.losses(folder / "run")
     assert final_arrays(workdir) == final_arrays(folder / "run")
+
+
+def test_who_dies_before_the_old_checkpoint_is_gone_leaves_none_too_many(uninterrupted, tmp_path, monkeypatch):
+    """The last save counts, and the process ends before retention: nothing is saved again that would remove what is too much."""
+    folder, _ = uninterrupted
+    kept = sorted(entry.name for entry in (folder / "run" / "checkpoints").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpointer, "_retain", lambda self, host: None)
+        run(tiny.config(folder), tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert len(list(checkpoints.iterdir())) > len(kept)
+    run(tiny.config(folder), tmp_path / "run")
+    assert sorted(entry.name for entry in checkpoints.iterdir()) == kept
 
 
 def test_all_damaged_is_an_error_with_its_own_code(uninterrupted, tmp_path):
