@@ -54,6 +54,14 @@ def rows(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(ROWS))
 
 
+def by_rows(x: jax.Array) -> jax.Array:
+    """`x` with leading R, said to be split by rows and whole in its other dims, where a program is traced for a mesh (`jax.set_mesh`).
+
+    Left to itself the compiler lets activations follow the parameters' dims and moves them between layers: seven times the traffic with fsdp over 8 devices.
+    """
+    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, P(ROWS))
+
+
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 

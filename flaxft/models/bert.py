@@ -18,6 +18,7 @@ from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MlmHead, MlmTrans
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
 from flaxft.ops.gelu import gelu
+from flaxft.sharding import by_rows
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
@@ -262,10 +263,10 @@ class Bert(nnx.Module):
         self, batch: Batch, *, embeddings: Float[Array, "R T D"] | None = None, deterministic: bool = True, rngs: nnx.Rngs | None = None
     ) -> EncoderOutput:
         rngs = None if deterministic else rngs
-        x = self.embed(batch, rngs=rngs) if embeddings is None else embeddings
+        x = by_rows(self.embed(batch, rngs=rngs) if embeddings is None else embeddings)
         for layer in self.encoder.layer:
             keys = [None] * 3 if rngs is None else [rngs.dropout() for _ in range(3)]
-            x = (jax.checkpoint(layer) if self.config.remat else layer)(x, batch["segment_ids"], keys)
+            x = by_rows((jax.checkpoint(layer) if self.config.remat else layer)(x, batch["segment_ids"], keys))
         return EncoderOutput(hidden=x, word_embeddings=self.embeddings.word_embeddings.embedding[...])
 
     def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:

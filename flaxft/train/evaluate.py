@@ -51,7 +51,8 @@ class Evaluator:
     def compile(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> None:
         if shape not in self._compiled:
             batch = put(pipeline.empty(num_rows=shape.num_rows, row_length=shape.row_length, num_slots=shape.num_slots), rows(self._mesh))
-            self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
+            with jax.set_mesh(self._mesh):
+                self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
 
     def stand_in(self, shape: Shape, outputs: Callable[[Batch], Any]) -> None:
         """For batches of this shape the head's outputs come from elsewhere: another program's, or of other weights. `outputs` gets batches on the device."""

@@ -60,9 +60,9 @@ class TrainStep:
             return _update(tx, state, gradients, loss)
 
         # Said rather than inferred: the compiler might lay the new state out otherwise than the next call expects it.
-        whole = shardings.step
+        whole: Any = shardings.step
         after, summed = (shardings, whole), (whole, shardings.params)
-        self._whole, self._sums = whole, summed
+        self._mesh, self._whole, self._sums = whole.mesh, whole, summed
         self._jit = {
             "step": jax.jit(make_train_step(loss_fn, tx, seed=seed), donate_argnums=0, out_shardings=after),
             "weights": jax.jit(weights, out_shardings=whole),
@@ -75,11 +75,16 @@ class TrainStep:
 
     def compile(self, state: TrainState, batch: Batch) -> Any:
         """For the shape of `batch` as a step of its own; returns the program. Arrays or ShapeDtypeStructs, as for `compile_accumulation`."""
-        program = self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
+        with jax.set_mesh(self._mesh):
+            program = self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
         return program
 
     def compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
         """For the shape of `batch` as one of several micro-batches; returns the program of one."""
+        with jax.set_mesh(self._mesh):
+            return self._compile_accumulation(state, batch)
+
+    def _compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
         programs, rows = self._compiled, _num_rows(batch)
         lowered = {"zeros": self._jit["zeros"].lower(state), "weights": self._jit["weights"].lower(state, batch)}
         loss, gradients = _arguments(lowered["zeros"].out_info, self._sums)

@@ -49,14 +49,17 @@ def test_a_step_for_the_devices_that_are_here(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_four_devices_sum_the_gradients(tmp_path):
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
+def test_eight_devices_sum_the_gradients_and_send_little_else(tmp_path, axis):
+    """With fsdp too, where activations could go to and fro."""
     command = [sys.executable, "-m", "flaxft.main", "--mode=compile", "--config=configs/ner.py", f"--workdir={tmp_path / 'run'}"]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command += {"data": [], "fsdp": ["--config.mesh.data=1", "--config.mesh.fsdp=-1"]}[axis]
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    num_params = int(re.search(r"4 x cpu \(data 4\), ([\d,]+) parameters", done.stdout)[1].replace(",", ""))
-    sent = float(re.search(r"\d+ all-reduce: ([\d.]+) MB", done.stdout)[1]) * 1e6
-    assert 0.95 < sent / (2 * 3 / 4 * 4 * num_params) < 1.1, "those of all parameters, and little else"
+    num_params = int(re.search(rf"8 x cpu \({axis} 8\), ([\d,]+) parameters", done.stdout)[1].replace(",", ""))
+    sent = sum(float(size) for size in re.findall(r"  \d+ [\w-]+: ([\d.]+) MB", done.stdout)) * 1e6
+    assert 0.7 < sent / (2 * 7 / 8 * 4 * num_params) < 1.2
     assert not (tmp_path / "run").exists()
 
 
