@@ -27,7 +27,9 @@ from flaxft.watchdog import Watchdog
 PLUG_INS = ("tasks", "models", "peft", "methods")  # the packages that a saved "type" may name
 FACTS = ("data", "model", "tokenizer", "vocab_size", "max_length")  # what a run saves beside its config
 # May differ on resume: they change how a run is computed, not what.
-OPERATIONAL = ("mesh", "log", "checkpoint", "watchdog", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision", "model.remat")
+OPERATIONAL = (
+    "mesh", "log", "checkpoint", "watchdog", "data.threads", "data.cache", "data.eval_tokens", "model.path", "model.revision", "model.remat", "model.attention",
+)  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -18,6 +18,7 @@ from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MlmHead, MlmTrans
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
 from flaxft.ops.gelu import gelu
+from flaxft.ops.splash import splash_attention
 from flaxft.sharding import by_rows
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -28,6 +29,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
 }
+
+ATTENTIONS: dict[str, Callable[..., Array]] = {"xla": attention, "splash": splash_attention}
 
 # What a BERT config.json may hold beside the fields below, because it does not change what is computed here.
 INERT = frozenset(
@@ -59,6 +62,7 @@ class BertConfig:
     pad_token_id: int = 0
     tie_word_embeddings: bool = True  # the masked language model's last product is with the table of words
     dtype: str = "float32"  # what is computed in; parameters, norms, softmax and loss stay float32
+    attention: str = "xla"  # or "splash": one of ATTENTIONS
     remat: bool = False  # keep only each layer's input for the backward pass, and compute the layer again there
 
     @classmethod
@@ -88,6 +92,11 @@ class BertConfig:
                 problems.append(f"hidden_size {result.hidden_size} is not divisible by num_attention_heads {result.num_attention_heads}")
             if result.dtype not in ("float32", "bfloat16"):
                 problems.append(f"dtype is {result.dtype!r}, allowed are ['float32', 'bfloat16']; set model.dtype")
+            if result.attention not in ATTENTIONS:
+                problems.append(f"attention is {result.attention!r}, allowed are {sorted(ATTENTIONS)}; set model.attention")
+            elif result.attention == "splash" and result.attention_probs_dropout_prob > 0:
+                rate = result.attention_probs_dropout_prob
+                problems.append(f"attention 'splash' has no dropout, and attention_probs_dropout_prob is {rate}; set model.attention_dropout=0")
         if problems:
             raise UserError("; ".join(problems))
         return result
@@ -127,7 +136,7 @@ class SelfAttention(nnx.Module):
         config = self.config
         heads = (*x.shape[:2], config.num_attention_heads, config.hidden_size // config.num_attention_heads)
         query, key, value = (layer(x).reshape(heads) for layer in (self.query, self.key, self.value))  # (R, T, N, H)
-        mixed = attention(query, key, value, segment_ids, dropout_rate=config.attention_probs_dropout_prob, dropout_key=dropout_key)
+        mixed = ATTENTIONS[config.attention](query, key, value, segment_ids, dropout_rate=config.attention_probs_dropout_prob, dropout_key=dropout_key)
         return mixed.reshape(x.shape)
 
 

@@ -42,6 +42,7 @@ class Pretrained:
     hidden_dropout: float | None = None  # None: what the checkpoint says, as for the next two
     attention_dropout: float | None = None
     classifier_dropout: float | None = None
+    attention: str = "xla"  # or "splash": on TPU its memory grows with T and not with its square, and its weights have no dropout; elsewhere it is the same
     remat: bool = False  # the backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)
     ignore: tuple[str, ...] = ()  # keys of config.json to pass over
 
@@ -50,6 +51,8 @@ class Pretrained:
         directory = _find(self.path, self.revision)
         config = read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
+        if self.attention != "xla":
+            logging.getLogger("flaxft").info("attention: %s on TPU, without dropout on its weights", self.attention)
         names = sorted((tensor.name, tensor.shape) for tensor in self._stored(directory).values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
@@ -108,6 +111,7 @@ class Pretrained:
         """The encoder, its parameters drawn from `seed`."""
         overrides = {
             "remat": self.remat or None,
+            "attention": None if self.attention == "xla" else self.attention,
             "dtype": self.dtype,
             "hidden_dropout_prob": self.hidden_dropout,
             "attention_probs_dropout_prob": self.attention_dropout,

@@ -27,7 +27,7 @@ from flaxft.models.hf import Pretrained
 
 # What would change the computation, and the Flax classes pass over without a word.
 REQUIRED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute", "sinusoidal_pos_embds": False, "pruned_heads": {}}
-OURS = ("dtype", "remat")  # what flaxft adds to a config.json
+OURS = ("dtype", "remat", "attention")  # what flaxft adds to a config.json
 
 
 def _dense(place: str) -> tuple[Key, ...]:
@@ -107,6 +107,8 @@ class LinenEncoder(Tree):
         problems = [f"{key} is {config[key]!r}, understood is {value!r}" for key, value in REQUIRED.items() if config.get(key, value) != value]
         if config.get("dtype", "float32") not in ("float32", "bfloat16"):
             problems.append(f"dtype is {config['dtype']!r}, allowed are ['float32', 'bfloat16']; set model.dtype")
+        if config.get("attention", "xla") != "xla":
+            problems.append(f"attention is {config['attention']!r}, but transformers' Flax modules have their own; leave out model.attention")
         if problems:
             raise UserError("; ".join(problems))
         return cls(config, rngs=rngs)

@@ -199,3 +199,9 @@ def test_dropout_and_remat(tmp_path):
     save(tmp_path / "distilbert", "distilbert")
     with pytest.raises(UserError, match=r"leave out model\.remat"):
         TransformersFlax(path=str(tmp_path / "distilbert"), remat=True).open()
+
+
+def test_attention_is_their_own(tmp_path):
+    tiny.encoder(tmp_path / "bert")
+    with pytest.raises(UserError, match=r"attention is 'splash', but transformers' Flax modules have their own; leave out model\.attention"):
+        TransformersFlax(path=str(tmp_path / "bert"), attention="splash").open()
