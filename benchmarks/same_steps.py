@@ -1,9 +1,10 @@
 """One training run twice, step by step: flaxft's batches and first weights go through PyTorch and transformers as well. No dropout, so nothing is random.
 
-    python benchmarks/same_steps.py --model=MODEL --train=train.jsonl --test=test.jsonl --num_steps=64 --learning_rate=1e-4 --seed=1
+    python benchmarks/same_steps.py similarity --model=MODEL --train=train.jsonl --test=test.jsonl --num_steps=64 --learning_rate=1e-4 --seed=1
+    python benchmarks/same_steps.py squad --model=MODEL --train=train.json --test=test.json --num_steps=64 --learning_rate=1e-4 --seed=1
 
-The task is regression on pairs (STS-B as prepare.py writes it). What differs in the end is rounding alone: the recipe is the same. Where the scores of two runs
-of `tasks.py --torch` differ by more, their batches and the first weights of their heads do.
+The tasks are regression on pairs (STS-B as prepare.py writes it) and answers in windows of a context (SQuAD). What differs in the end is rounding alone: the
+recipe is the same. Where the scores of two runs of `tasks.py --torch` differ by more, their batches, their dropout and the first weights of their heads do.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoTokenizer, get_linear_schedule_with_warmup
 
 import flaxft  # noqa: F401, before jax: malloc
 from benchmarks import tasks_pytorch as peer
@@ -44,6 +45,7 @@ def copy_into(model: Any, params: Any, encoder: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("task", choices=["similarity", "squad"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--train", required=True)
     parser.add_argument("--test", required=True)
@@ -51,9 +53,8 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    args.weight_decay, args.optimizer, args.max_length = 0.0, "fused", 128
-
-    cfg = from_file("configs/similarity.py")
+    recipe, cfg = peer.TASKS[args.task], from_file(f"configs/{args.task}.py")
+    args.weight_decay, args.optimizer, args.max_length, args.stride = 0.0, "fused", cfg.data.max_length, 128
     cfg.task.train, cfg.task.test = args.train, args.test
     cfg.model = Pretrained(path=args.model, hidden_dropout=0.0, attention_dropout=0.0)
     cfg.optim.learning_rate = args.learning_rate
@@ -68,12 +69,15 @@ def main() -> None:
     state = states.create(loaded.graphdef, jax.tree.map(jax.numpy.asarray, loaded.params), tx)
     train_step = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=args.seed))
 
-    model = AutoModelForSequenceClassification.from_pretrained(args.model, dtype=torch.float32, num_labels=1, problem_type="regression")
+    records = {split: recipe.read(getattr(args, split)) for split in ("train", "test")}
+    settings = recipe.settings(records["train"])
+    model = recipe.model.from_pretrained(args.model, dtype=torch.float32, **settings)
     copy_into(model, loaded.params, loaded.encoder)
     model.eval()  # no dropout
     tokenizer = AutoTokenizer.from_pretrained(args.model, use_fast=True)
-    records = {split: peer.read_lines(getattr(args, split)) for split in ("train", "test")}
-    examples = {split: peer.encode_texts(one, tokenizer, {}, args) for split, one in records.items()}
+    examples = {split: recipe.encode(one, tokenizer, settings, args) for split, one in records.items()}
+    lengths = [len(example["input_ids"]) for example in examples["train"]]
+    assert lengths == items.lengths.tolist(), "both sides have the same examples, in one order"
     optimizer = make_optimizer(model, args)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, args.num_steps)
 
@@ -82,7 +86,7 @@ def main() -> None:
     for step in range(args.num_steps):
         (batch,) = pipeline.batch(plan, step)
         state, metrics = train_step(state, batch)
-        chosen = items.records[items.item_starts[items_of_step(plan, seed=args.seed, step=step)]]
+        chosen = items_of_step(plan, seed=args.seed, step=step)
         loss = model(**peer.collate([examples["train"][i] for i in chosen], pad_id=tokenizer.pad_token_id, targets=peer.TARGETS)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.optim.clip_norm)
@@ -95,12 +99,12 @@ def main() -> None:
 
     def score() -> dict[str, float]:
         logits = peer.predict(model, examples["test"], batch_size=64, pad_id=tokenizer.pad_token_id)
-        return peer.number_scores(records["test"], examples["test"], logits, {})
+        return recipe.score(records["test"], examples["test"], logits, settings)
 
     theirs = score()
     copy_into(model, state.params, loaded.encoder)
     print(f"largest relative difference of a step's loss: {largest:.1e}")
-    print(f"test Spearman: flaxft {score()['spearman']:.4f}, PyTorch {theirs['spearman']:.4f}")
+    print(f"test {recipe.main_metric}: flaxft {score()[recipe.main_metric]:.4f}, PyTorch {theirs[recipe.main_metric]:.4f}")
 
 
 if __name__ == "__main__":
