@@ -43,6 +43,17 @@ def copy_into(model: Any, params: Any, encoder: Any) -> None:
     assert not tensors, sorted(tensors)
 
 
+def loss_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The model's own loss; of answers over the example's tokens alone. BertForQuestionAnswering lets the padding of a batch take part in its softmax, which
+    without padding is the same; ours never sees any."""
+    out = model(**batch)
+    if "start_logits" not in out:
+        return out.loss
+    padding = batch["attention_mask"] == 0
+    parts = [(out.start_logits, batch["start_positions"]), (out.end_logits, batch["end_positions"])]
+    return torch.stack([torch.nn.functional.cross_entropy(logits.masked_fill(padding, -torch.inf), targets) for logits, targets in parts]).mean()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("task", choices=["similarity", "squad"])
@@ -57,7 +68,7 @@ def main() -> None:
     args.weight_decay, args.optimizer, args.max_length, args.stride = 0.0, "fused", cfg.data.max_length, 128
     cfg.task.train, cfg.task.test = args.train, args.test
     cfg.model = Pretrained(path=args.model, hidden_dropout=0.0, attention_dropout=0.0)
-    cfg.optim.learning_rate = args.learning_rate
+    cfg.optim.learning_rate, cfg.optim.warmup, cfg.optim.weight_decay = args.learning_rate, 0.0, args.weight_decay
     checkpoint = cfg.model.open()
     inputs = prepare.open_inputs(cfg, checkpoint, poll=lambda: None)
     task, items = inputs.task, inputs.items["train"]
@@ -87,7 +98,7 @@ def main() -> None:
         (batch,) = pipeline.batch(plan, step)
         state, metrics = train_step(state, batch)
         chosen = items_of_step(plan, seed=args.seed, step=step)
-        loss = model(**peer.collate([examples["train"][i] for i in chosen], pad_id=tokenizer.pad_token_id, targets=peer.TARGETS)).loss
+        loss = loss_of(model, peer.collate([examples["train"][i] for i in chosen], pad_id=tokenizer.pad_token_id, targets=peer.TARGETS))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.optim.clip_norm)
         optimizer.step()
