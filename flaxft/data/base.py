@@ -40,12 +40,12 @@ class Source(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class Records:
-    """A `Source` in memory: record i stands at number `places[i]` of what `where_format` names."""
+    """A `Source`: record i stands at number `places[i]` of what `where_format` names."""
 
     name: str
     fingerprint: str
     records: Sequence[Record]
-    places: Sequence[int]
+    places: Sequence[int | str]
     where_format: str  # "train.conll:{}" or "train.parquet: row {}"
 
     def __len__(self) -> int:
