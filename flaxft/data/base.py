@@ -1,4 +1,4 @@
-"""The words that the data path speaks: Source, Records, Features, Field, Batch."""
+"""The words that the data path speaks: Source, Records, Features, Field, Batch, and what it needs of tokenizer and task."""
 
 from __future__ import annotations
 
@@ -158,3 +158,9 @@ class Tokenizer(Protocol):
     def wrap_pair(self, ids: np.ndarray, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(ids, token_type_ids)` of two texts in one example: [CLS] ids [SEP] pair [SEP], or what the tokenizer makes of a pair."""
         ...
+
+
+class Featurizer(Protocol):
+    """What the data path needs of a task."""
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> Sequence[Features]: ...
