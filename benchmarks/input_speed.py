@@ -9,6 +9,7 @@ it tokenises the file into an empty cache, opens it once more from the cache, an
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import mmap
@@ -42,6 +43,7 @@ def write_records(source: Path, target: Path, num_records: int) -> None:
 def measure(file: Path, model: str, cache: Path) -> dict[str, Any]:
     """Of one file, in this process."""
     importlib.import_module("flaxft.runtime")
+    from flaxft import worker
     from flaxft.command import from_file
     from flaxft.data.items import build_items
     from flaxft.data.packing import make_plan
@@ -59,7 +61,8 @@ def measure(file: Path, model: str, cache: Path) -> dict[str, Any]:
     seconds = []
     for _ in range(2):  # the second finds it done
         began, cpu = time.perf_counter(), sum(os.times()[:4])
-        items = build_items(records, task, tokenizer, max_length=128, key="input_speed", cache=cache)
+        start_workers = functools.partial(worker.start, task=task, tokenizer=tokenizer)
+        items = build_items(records, task, tokenizer, max_length=128, key="input_speed", cache=cache, start_workers=start_workers)
         seconds.append((time.perf_counter() - began, sum(os.times()[:4]) - cpu))
     shape = {"num_steps": NUM_BATCHES, "seed": 0, "num_devices": 1, "hidden_size": checkpoint.encoder.hidden_size, "num_row_counts": 3}
     plan = make_plan(items.lengths, items.item_starts, fingerprint=items.fingerprint, batch_size=32, **shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import logging
 import uuid
@@ -15,7 +16,7 @@ import jax
 from flax import nnx
 
 from flaxft import config as configs
-from flaxft import files
+from flaxft import files, worker
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch, Record, Records, Source
@@ -122,7 +123,10 @@ class Predictor:
 
     def _items(self, records: Source, *, use_cache: bool) -> Any:
         key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"
-        items = build_items(records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache)
+        start_workers = functools.partial(worker.start, task=self.task, tokenizer=self.tokenizer)
+        items = build_items(
+            records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache, start_workers=start_workers
+        )
         shards = num_row_shards(self.mesh)
         # a power of two: calls with texts of other lengths meet compiled shapes again
         length = 1 << max(4, int(items.lengths.max()) - 1).bit_length()

@@ -1,4 +1,4 @@
-"""The words that the data path speaks: Source, Records, Features, Field, Batch."""
+"""The words that the data path speaks: Source, Records, Features, Field, Batch, and what it needs of tokenizer and task."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Source(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class Records:
-    """A `Source` in memory: record i stands at number `places[i]` of what `where_format` names."""
+    """A `Source`: record i stands at number `places[i]` of what `where_format` names."""
 
     name: str
     fingerprint: str
     records: Sequence[Record]
-    places: Sequence[int]
+    places: Sequence[int | str]
     where_format: str  # "train.conll:{}" or "train.parquet: row {}"
 
     def __len__(self) -> int:
@@ -158,3 +158,9 @@ class Tokenizer(Protocol):
     def wrap_pair(self, ids: np.ndarray, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(ids, token_type_ids)` of two texts in one example: [CLS] ids [SEP] pair [SEP], or what the tokenizer makes of a pair."""
         ...
+
+
+class Featurizer(Protocol):
+    """What the data path needs of a task."""
+
+    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> Sequence[Features]: ...

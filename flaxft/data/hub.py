@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from flaxft.data.base import Records, Source
+from flaxft.data.spool import Packed
 from flaxft.errors import UserError, nearest, reason
+
+ROWS = 1024  # that are Python objects at a time
 
 
 def open_hub(path: str, *, split: str, max_examples: int | None) -> Source:
@@ -22,12 +25,12 @@ def open_hub(path: str, *, split: str, max_examples: int | None) -> Source:
     fingerprint = hashlib.sha256(repr((dataset._fingerprint, max_examples)).encode()).hexdigest()
     if max_examples is not None:
         dataset = dataset.select(range(min(max_examples, len(dataset))))
-    records = dataset.to_list()
+    records, labels = Packed(), _class_labels(dataset.features)
+    for start in range(0, len(dataset), ROWS):
+        for record in dataset.select(range(start, min(start + ROWS, len(dataset)))).to_list():
+            records.append(record | {column: _label_names(record[column], label.names) for column, label in labels.items()})
     if not records:
         raise UserError(f"{path}: split {split!r} holds no records; choose another")
-    for column, label in _class_labels(dataset.features).items():
-        for record in records:
-            record[column] = _label_names(record[column], label.names)
     return Records(path, fingerprint, records, range(len(records)), where_format=": row {}")
 
 

@@ -9,24 +9,27 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from flaxft.data.base import Features, Record, Source, Tokenizer
+from flaxft.data.base import Features, Featurizer, Source, Tokenizer
+from flaxft.data.blocks import PARTS, Block, Column, block_of, joined
+from flaxft.data.spool import Spool
+from flaxft.data.workers import Workers, num_cpus
 from flaxft.errors import DiskError, UserError, reason
 
 VERSION = 2  # of the layout below and of what `Task.features` may return
 CHUNK = 8192  # features a record batch of the file: bounds the memory that writing takes
-PARTS = ("tokens", "example", "host")
-
-
-class Featurizer(Protocol):
-    """What this file needs of a Task."""
-
-    def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> Sequence[Features]: ...
+RECORDS = 512  # tokenised together
+START_SECONDS = 1.5  # of a CPU, what a worker process takes before its first block: an import of jax and flax, 1.1 s here
+MAX_WORKERS = 16  # this process takes a twentieth of their time a record, to send it and to write its block
+StartWorkers = Callable[[int], Workers | None]
 
 
 class Items:
@@ -57,10 +60,11 @@ class Items:
     def num_tokens(self) -> int:
         return int(self.lengths.sum())
 
-    def input_ids(self) -> Iterator[bytes]:
-        """The bytes of each feature's input_ids, one after the other."""
-        for values, offsets, _ in self._columns["tokens.input_ids"]:
-            yield from (values[start:stop].tobytes() for start, stop in itertools.pairwise(offsets.tolist()))
+    def input_hashes(self) -> np.ndarray:
+        """64 bits of the hash of each feature's input_ids, uint64 (num_features,). Of n and m others n * m / 2**64 collide."""
+        runs = (values[start:stop] for values, offsets, _ in self._columns["tokens.input_ids"] for start, stop in itertools.pairwise(offsets.tolist()))
+        hashes = (int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=8).digest(), "little") for ids in runs)
+        return np.fromiter(hashes, np.uint64, count=len(self.lengths))
 
     def feature(self, index: int) -> Features:
         """Feature `index` of 0 .. len(lengths) - 1."""
@@ -77,13 +81,16 @@ class Items:
 
 def build_items(
     source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None = None, use_cache: bool = True,
-    poll: Callable[[], None] = lambda: None,
+    poll: Callable[[], None] = lambda: None, start_workers: StartWorkers | None = None,
 ) -> Items:  # fmt: skip
     """Tokenises a source, or finds it done. `key` says all that the features depend on beside the source and `max_length`.
 
+    What takes longer than starting processes is done on all CPUs with `start_workers(num)`, whose workers have the same task and tokenizer;
+    where that gives None, in this process alone.
+
     Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it. `poll` may raise to abandon it.
     """
-    items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache, poll=poll)
+    items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache, poll=poll, start_workers=start_workers)
     num_records = len(np.unique(items.records[items.num_cut > 0]))
     if num_records:
         logging.getLogger("flaxft").warning(
@@ -94,8 +101,9 @@ def build_items(
 
 
 def _find_or_make(
-    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None, use_cache: bool, poll: Callable[[], None]
-) -> Items:
+    source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int, key: str, cache: Path | None, use_cache: bool, poll: Callable[[], None],
+    start_workers: StartWorkers | None,
+) -> Items:  # fmt: skip
     name = hashlib.sha256(json.dumps([VERSION, source.fingerprint, key, max_length]).encode()).hexdigest()
     directory = cache or default_cache() / "items"
     file = directory / f"{name[:32]}.arrow"
@@ -111,7 +119,8 @@ def _find_or_make(
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
     os.close(handle)
     try:
-        _write(Path(temporary), _all_features(source, task, tokenizer, max_length, poll))
+        with contextlib.closing(_blocks(source, task, tokenizer, max_length, poll, start_workers)) as blocks:
+            _write(Path(temporary), blocks)
         if not use_cache:
             items = Items(Path(temporary))
             Path(temporary).unlink()  # mapped for as long as `items` lives, and then gone
@@ -126,9 +135,9 @@ def _find_or_make(
     return Items(file)
 
 
-def num_seen_records(items: Items, seen: Set[bytes]) -> int:
-    """How many records of `items` have nothing new: the input_ids of each of their features are in `seen`, which is those of the train split."""
-    is_new = np.asarray([ids not in seen for ids in items.input_ids()], bool)
+def num_seen_records(items: Items, seen: np.ndarray) -> int:
+    """How many records of `items` have nothing new: the input_ids of each of their features are in `seen`, the hashes of those of the train split."""
+    is_new = np.isin(items.input_hashes(), seen, invert=True)
     return len(np.unique(items.records)) - len(np.unique(items.records[is_new]))
 
 
@@ -138,102 +147,134 @@ def default_cache() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxft"
 
 
-def _all_features(
-    source: Source, task: Featurizer, tokenizer: Tokenizer, max_length: int, poll: Callable[[], None]
-) -> Iterator[tuple[int, Features]]:
-    for index in range(len(source)):
+def _blocks(
+    source: Source, task: Featurizer, tokenizer: Tokenizer, max_length: int, poll: Callable[[], None], start_workers: StartWorkers | None
+) -> Generator[Block]:
+    """In this process as long as workers would not pay: after `START_SECONDS`, if each of them then has work for longer than that."""
+    began = time.thread_time()
+    for start in range(0, len(source), RECORDS):
+        done = min(start + RECORDS, len(source))
+        yield _block(source, range(start, done), task, tokenizer, max_length, poll)
+        spent = time.thread_time() - began  # of a CPU: other work on the machine makes a start just as slow
+        num = min(num_cpus(), MAX_WORKERS, int(spent / done * (len(source) - done) / START_SECONDS))
+        if start_workers is not None and spent > START_SECONDS and num > 1:
+            workers, start_workers = start_workers(num), None
+            if workers is not None:
+                yield from _blocks_of_workers(source, done, task, tokenizer, max_length, poll, workers, num)
+                return
+
+
+def _blocks_of_workers(
+    source: Source, start: int, task: Featurizer, tokenizer: Tokenizer, max_length: int, poll: Callable[[], None],
+    workers: Workers, num: int,
+) -> Iterator[Block]:  # fmt: skip
+    """Those from record `start` on, in order."""
+    runs = (range(first, min(first + RECORDS, len(source))) for first in range(start, len(source), RECORDS))
+    asked: deque[tuple[range, Future[bytes | None]]] = deque()
+    with workers:
+        while True:
+            for run in itertools.islice(runs, 3 * num - len(asked)):  # enough that no worker waits, few enough for the memory
+                asked.append((run, workers.submit([(index, source[index]) for index in run], max_length=max_length)))
+            if not asked:
+                return
+            run, answer = asked.popleft()
+            while not answer.done():
+                poll()
+                wait([answer], timeout=0.1)
+            made = answer.result()
+            yield _block(source, run, task, tokenizer, max_length, poll) if made is None else Block.from_bytes(made)
+
+
+def _block(source: Source, run: range, task: Featurizer, tokenizer: Tokenizer, max_length: int, poll: Callable[[], None]) -> Block:
+    found: list[tuple[int, Features]] = []
+    for index in run:
         if index % 100 == 0:
             poll()
         try:
-            features = task.features(source[index], tokenizer, max_length=max_length)
+            found += [(index, feature) for feature in task.features(source[index], tokenizer, max_length=max_length)]
         except UserError as error:
             raise UserError(f"{source.where(index)}: {error}") from None
-        yield from ((index, feature) for feature in features)
+    return block_of(found)
 
 
-def _write(file: Path, features: Iterator[tuple[int, Features]]) -> None:
+def _write(file: Path, blocks: Iterator[Block]) -> None:
     import pyarrow as pa
 
     digest = hashlib.sha256()
-    schema: Any = None
-    writer: Any = None
     columns: dict[str, tuple[str, list[int]]] = {}  # of all features so far: those of different tasks have different arrays
-    kinds: set[tuple[tuple[str, ...], ...]] = set()  # which arrays a feature may have
     item, previous = -1, (-1, -1)
-    rows: list[tuple[int, int, Features]] = []
-    batches: list[Any] = []
+    spool = Spool()
+    batches: list[tuple[Any, int]] = []  # schema and bytes of each
 
-    def flush() -> None:
-        batches.append(_record_batch(pa, rows, columns, digest))
-        rows.clear()
+    def flush(block: Block) -> None:
+        nonlocal item, previous
+        columns.update({name: column[:2] for name, column in block.columns.items() if name not in columns})
+        items = item + np.cumsum(_starts_item(block, previous), dtype=np.int32)
+        if len(block):
+            item, previous = int(items[-1]), (int(block.numbers[0, -1]), int(block.numbers[1, -1]))
+        batch = _record_batch(pa, block, items.astype(np.int32), columns, digest)
+        data = batch.serialize()
+        spool.write(data)
+        batches.append((batch.schema, data.size))
 
-    for record, feature in features:
-        kind = tuple(tuple(getattr(feature, part)) for part in PARTS)
-        if kind not in kinds:
-            kinds.add(kind)
-            columns |= {name: column for name, column in _columns(feature).items() if name not in columns}
-        item += not (feature.group >= 0 and (record, feature.group) == previous)  # features of one record and group are one item
-        previous = (record, feature.group)
-        rows.append((record, item, feature))
-        if len(rows) == CHUNK:
-            flush()
-    if rows or not batches:
-        flush()
-    # The schema's metadata holds the fingerprint, so it is written when all is known; a table of tokens is small beside the activations of one step.
-    batches = [_with_columns(pa, batch, list(columns)) for batch in batches]
-    schema = batches[0].schema.with_metadata({"flaxft": json.dumps({"fingerprint": digest.hexdigest(), "columns": columns})})
-    with pa.OSFile(str(file), "wb") as sink:
-        writer = pa.ipc.new_file(sink, schema)
-        for batch in batches:
+    waiting, num = [joined([])], 0
+    for block in blocks:
+        waiting.append(block)
+        num += len(block)
+        while num >= CHUNK:
+            whole = joined(waiting)
+            flush(whole.part(0, CHUNK))
+            waiting, num = [whole.part(CHUNK, num)], num - CHUNK
+    if num or not batches:
+        flush(joined(waiting))
+    # The schema's metadata holds the fingerprint and comes first, so the file is written when all is known.
+    schema: Any = None
+    content, end = pa.py_buffer(spool.content()), 0
+    with pa.OSFile(str(file), "wb") as sink, contextlib.ExitStack() as stack:
+        for own_schema, size in batches:
+            batch = _with_columns(pa, pa.ipc.read_record_batch(content.slice(end, size), own_schema), list(columns))
+            if schema is None:
+                schema = batch.schema.with_metadata({"flaxft": json.dumps({"fingerprint": digest.hexdigest(), "columns": columns})})
+                writer = stack.enter_context(pa.ipc.new_file(sink, schema))
             writer.write_batch(batch)
-        writer.close()
+            end += size
 
 
-def _columns(feature: Features) -> dict[str, tuple[str, list[int]]]:
-    """Column name -> (dtype, shape with -1 for the length that varies)."""
-    columns: dict[str, tuple[str, list[int]]] = {}
-    for part in PARTS:
-        arrays: Mapping[str, np.ndarray] = getattr(feature, part)
-        for key, array in arrays.items():
-            shape = list(array.shape) if part == "example" else [-1, *array.shape[1:]]
-            columns[f"{part}.{key}"] = (array.dtype.str, shape)
-    return columns
+def _starts_item(block: Block, previous: tuple[int, int]) -> np.ndarray:
+    """Bool (n,): features of one record and group are one item. `previous` are record and group of the feature before the first."""
+    record, group = block.numbers[:2]
+    before = np.concatenate([np.asarray(previous, np.int32)[:, None], block.numbers[:2, :-1]], axis=1)[:, : len(block)]
+    same: np.ndarray = (group >= 0) & (record == before[0]) & (group == before[1])
+    return ~same
 
 
-def _record_batch(pa: Any, rows: Sequence[tuple[int, int, Features]], columns: Mapping[str, tuple[str, list[int]]], digest: Any) -> Any:
-    fixed = {
-        "record": np.asarray([record for record, _, _ in rows], np.int32),
-        "item": np.asarray([item for _, item, _ in rows], np.int32),
-        "group": np.asarray([feature.group for _, _, feature in rows], np.int32),
-        "length": np.asarray([len(feature.tokens["input_ids"]) for _, _, feature in rows], np.int32),
-    }
+def _record_batch(pa: Any, block: Block, items: np.ndarray, columns: Mapping[str, tuple[str, list[int]]], digest: Any) -> Any:
+    record, group, length, num_cut = (np.ascontiguousarray(numbers) for numbers in block.numbers)
+    fixed = {"record": record, "item": items, "group": group, "length": length}
     arrays = {name: pa.array(values) for name, values in fixed.items()}
-    arrays["num_cut"] = pa.array(np.asarray([feature.num_cut for _, _, feature in rows], np.int32))
+    arrays["num_cut"] = pa.array(num_cut)
     for name, values in fixed.items():
         digest.update(name.encode() + values.tobytes())
-    for name in columns:
-        part, key = name.split(".", 1)
-        found = [getattr(feature, part).get(key) for _, _, feature in rows]
-        arrays[name], values, is_there = _binary(pa, found)
-        if part != "host":  # what the device sees; offsets and word ids follow from the source
-            digest.update(name.encode() + values.tobytes() + (b"" if is_there.all() else is_there.tobytes()))
+    for name, kind in columns.items():
+        column = block.column(name, *kind)
+        arrays[name] = _binary(pa, column)
+        if not name.startswith("host."):  # what the device sees; offsets and word ids follow from the source
+            digest.update(name.encode() + column.values.tobytes() + (b"" if column.is_there.all() else column.is_there.tobytes()))
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _binary(pa: Any, found: Sequence[np.ndarray | None]) -> tuple[Any, np.ndarray, np.ndarray]:
-    """A large-binary column, null where there is no array; all its bytes, and (n,) bool: which are there."""
-    pieces = [np.zeros(0, np.uint8) if array is None else np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in found]
-    values = np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
-    offsets = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
-    is_there = np.asarray([array is not None for array in found], bool)
-    bits = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(found), [bits, pa.py_buffer(offsets), pa.py_buffer(values)]), values, is_there
+def _binary(pa: Any, column: Column) -> Any:
+    """A large-binary array, null where there is no array."""
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(column.sizes, dtype=np.int64)])
+    bits = None if column.is_there.all() else pa.py_buffer(np.packbits(column.is_there, bitorder="little"))
+    buffers = [bits, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(column.values))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(column.sizes), buffers)
 
 
 def _with_columns(pa: Any, batch: Any, names: Sequence[str]) -> Any:
     """With nulls for the columns that came up after the batch was made; in one order, that of the schema."""
     fixed = [name for name in batch.schema.names if name not in names]
-    nulls = {name: _binary(pa, [None] * batch.num_rows)[0] for name in names if name not in batch.schema.names}
+    nulls = {name: pa.nulls(batch.num_rows, pa.large_binary()) for name in names if name not in batch.schema.names}
     return pa.RecordBatch.from_arrays([nulls[name] if name in nulls else batch[name] for name in (*fixed, *names)], names=[*fixed, *names])
 
 

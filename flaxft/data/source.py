@@ -10,14 +10,16 @@ import io
 import itertools
 import json
 import math
+import mmap
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from flaxft.data.base import Record, Records, Source
+from flaxft.data.spool import Packed, Spool
 from flaxft.errors import UserError, nearest, reason
 
 FORMATS = ("columns", "jsonl", "csv", "tsv", "parquet", "text", "squad")
@@ -29,12 +31,15 @@ SUFFIXES = {
     ".parquet": "parquet",
 }
 MAX_CELL = 1 << 27  # characters in one CSV cell; Python's own limit of 131072 is shorter than a book
+BLOCK = 1 << 20  # bytes of a file that are looked at together
 NEWLINE = "\n"  # nothing else ends a line: U+2028 and U+0085, where str.splitlines cuts, are found inside tokens
+LINE_END = NEWLINE.encode()
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
 # How a SQuAD file begins: an object whose "data", after scalars such as "version", is a list of objects or empty.
 SQUAD = re.compile(rb'(\xef\xbb\xbf)?\s*\{(\s*"[^"\\]*"\s*:\s*("[^"\\]*"|[\w.+-]+)\s*,)*\s*"data"\s*:\s*\[\s*[{\]]')
 WHERE = {"parquet": ": row {}", "squad": ": {}"}  # how a place is said; elsewhere it is a line
 
+Data = bytes | mmap.mmap  # of a file; the latter where it is large
 Placed = Iterator[tuple[int | str, dict[str, Any]]]  # the place of each record, for most formats the number of its line, and the record
 
 
@@ -69,17 +74,19 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
 
 def _open_file(path: str, *, format: str | None, comment: str, max_examples: int | None) -> Source:
     packed = _read_bytes(path)
+    fingerprint = hashlib.sha256(packed)
     data = _unpack(packed, path)
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
     format = format or ("squad" if suffix == ".json" and SQUAD.match(data) else SUFFIXES.get(suffix)) or _sniff(data, path)
     if comment and format != "columns":
         raise UserError(f"{path}: comment={comment!r} is for column files, but this one is read as {format}; leave it out or set format='columns'")
-    placed = list(itertools.islice(_read(data, path, format=format, comment=comment), max_examples))
-    if not placed:
+    places, records = Packed(), Packed()
+    for place, record in itertools.islice(_read(data, path, format=format, comment=comment), max_examples):
+        places.append(place)
+        records.append(record)
+    if not records:
         raise UserError(f"{path}: no records; expected at least one{' row below the header' if format in ('csv', 'tsv') else ''}")
-    fingerprint = hashlib.sha256(packed)
     fingerprint.update(repr((format, comment, max_examples)).encode())
-    places, records = zip(*placed, strict=True)
     return Records(path, fingerprint.hexdigest(), records, places, where_format=WHERE.get(format, ":{}"))
 
 
@@ -100,12 +107,16 @@ def checked(source: Source, *checks: Callable[[Record], object]) -> Source:
 # ---- bytes and text ----
 
 
-def _read_bytes(path: str) -> bytes:
+def _read_bytes(path: str) -> Data:
     if re.match(r"[A-Za-z][\w+.-]+://", path):
         raise UserError(f"{path}: an address, and only files and hub:NAME are read; download it, and name the file")
     file = Path(path).expanduser()
+    spool = Spool()  # a copy: the file itself may change, and a pipe is read once
     try:
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                spool.write(block)
+        return spool.content()
     except FileNotFoundError:
         if not file.parent.is_dir():
             raise UserError(f"{path}: no such file, nor is there a folder {str(file.parent)!r}; correct the path") from None
@@ -118,7 +129,7 @@ def _read_bytes(path: str) -> bytes:
         raise UserError(f"{path}: cannot be read ({error}); correct the path") from None
 
 
-def _unpack(data: bytes, path: str) -> bytes:
+def _unpack(data: Data, path: str) -> Data:
     """The content without gzip. Gzip is known by its first two bytes, which begin neither UTF-8 text nor Parquet."""
     if not data:
         raise UserError(f"{path}: the file is empty (0 bytes); write or download it again")
@@ -135,32 +146,55 @@ def _unpack(data: bytes, path: str) -> bytes:
     return unpacked
 
 
-def _decode(data: bytes, path: str) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def _lines(data: Data) -> Iterator[str]:
+    """The lines of a sound text, without their ends."""
+    return (line for block in _blocks(data) for line in block.removesuffix(NEWLINE).split(NEWLINE))
+
+
+def _blocks(data: Data) -> Iterator[str]:
+    """A sound text, some whole lines at a time."""
+    return (block.decode() for block in _byte_blocks(data))
+
+
+def _byte_blocks(data: Data) -> Iterator[bytes]:
+    start = len(codecs.BOM_UTF8) if data[:3] == codecs.BOM_UTF8 else 0
+    while start < len(data):
+        end = data.find(LINE_END, start + BLOCK) + 1 or len(data)
+        yield data[start:end]
+        start = end
+
+
+def _check_text(data: Data, path: str) -> None:
+    """All of it, before a line is read. Raises UserError."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise UserError(f"{path}:1: the text is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        where = f"{path}:{data.count(NEWLINE.encode(), 0, error.start) + 1}"
-        byte = f"byte 0x{data[error.start]:02x}"
-        raise UserError(f"{where}: {byte} is not UTF-8; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 if it is Latin-1)") from None
-    if (nul := text.find("\0")) >= 0:
-        raise UserError(f"{path}:{_line(text, nul)}: a NUL byte, so this is no UTF-8 text file; save it as UTF-8 text without NUL")
-    if "\r" in text and NEWLINE not in text:
+    nul, line = 0, 1
+    for block in _byte_blocks(data):
+        try:
+            block.decode()
+        except UnicodeDecodeError as error:
+            where = f"{path}:{line + block.count(LINE_END, 0, error.start)}"
+            byte = f"byte 0x{block[error.start]:02x}"
+            raise UserError(f"{where}: {byte} is not UTF-8; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 if it is Latin-1)") from None
+        if not nul and (at := block.find(b"\0")) >= 0:
+            nul = line + block.count(LINE_END, 0, at)
+        line += block.count(LINE_END)
+    if nul:
+        raise UserError(f"{path}:{nul}: a NUL byte, so this is no UTF-8 text file; save it as UTF-8 text without NUL")
+    if line == 1 and data.find(b"\r") >= 0:
         raise UserError(f"{path}:1: the line ends are lone CR; turn them into LF (tr '\\r' '\\n')")
-    return text
 
 
 def _line(text: str, position: int) -> int:
     return text.count(NEWLINE, 0, position) + 1
 
 
-def _sniff(data: bytes, path: str) -> str:
+def _sniff(data: Data, path: str) -> str:
     """The format of a file whose suffix says nothing, such as WNUT-17's `emerging.test.annotated.gz`."""
-    if data.startswith(b"PAR1"):
+    if data[:4] == b"PAR1":
         return "parquet"
-    lines = (line.strip(" \t\r") for line in _decode(data, path).split(NEWLINE))
+    _check_text(data, path)
+    lines = (line.strip(" \t\r") for line in _lines(data))
     first = list(itertools.islice((line for line in lines if line and not line.startswith("-DOCSTART-")), 10))
     if first and first[0].startswith("{") and first[0].endswith("}"):
         return "jsonl"
@@ -174,26 +208,28 @@ def _sniff(data: bytes, path: str) -> str:
 # ---- formats ----
 
 
-def _read(data: bytes, path: str, *, format: str, comment: str) -> Placed:
+def _read(data: Data, path: str, *, format: str, comment: str) -> Placed:
     if format == "parquet":
         return _read_parquet(data, path)
-    text = _decode(data, path)
+    _check_text(data, path)
     if format == "columns":
-        return _read_columns(text, path, comment=comment)
+        return _read_columns(_lines(data), path, comment=comment)
     if format == "text":
-        lines = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split(NEWLINE), 1))
+        lines = ((number, line.removesuffix("\r")) for number, line in enumerate(_lines(data), 1))
         return ((number, {"text": line}) for number, line in lines if line.strip())
-    if format == "squad":
-        return _read_squad(text, path)
-    if format == "jsonl":
-        return _read_json_array(text, path) if text.lstrip().startswith("[") else _read_json_lines(text, path)
-    return _read_table(text, path, delimiter="," if format == "csv" else "\t")
+    if format in ("csv", "tsv"):
+        return _read_table(_blocks(data), path, delimiter="," if format == "csv" else "\t")
+    first = next((line for line in _lines(data) if line.strip()), "")
+    if format == "jsonl" and not first.lstrip().startswith("["):
+        return _read_json_lines(_lines(data), path)
+    text = "".join(_blocks(data))
+    return _read_squad(text, path) if format == "squad" else _read_json_array(text, path)
 
 
-def _read_columns(text: str, path: str, *, comment: str) -> Placed:
+def _read_columns(lines: Iterable[str], path: str, *, comment: str) -> Placed:
     start, width = 0, 0
     sentence: list[list[str]] = []
-    for number, line in enumerate(itertools.chain(text.split(NEWLINE), [""]), 1):
+    for number, line in enumerate(itertools.chain(lines, [""]), 1):
         line = line.removesuffix("\r")
         if not line.strip(" \t") or line.startswith("-DOCSTART-"):
             if sentence:
@@ -219,9 +255,10 @@ def _cells(line: str) -> list[str]:
     return cells
 
 
-def _read_table(text: str, path: str, *, delimiter: str) -> Placed:
+def _read_table(blocks: Iterable[str], path: str, *, delimiter: str) -> Placed:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = (line for block in blocks for line in io.StringIO(block, newline=""))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         number = reader.line_num + 1  # a row's first line; after reading it `line_num` is its last
@@ -243,16 +280,16 @@ def _read_table(text: str, path: str, *, delimiter: str) -> Placed:
             yield number, dict(zip(header, row, strict=True))
 
 
-def _read_parquet(data: bytes, path: str) -> Placed:
+def _read_parquet(data: Data, path: str) -> Placed:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(pa.BufferReader(pa.py_buffer(data)))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a whole Parquet file ({reason(error)}); write or download it again") from None
     _unique(table.column_names, path)
-    rows = (row for batch in table.to_batches() for row in batch.to_pylist())
+    rows = (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())  # each of them as Python objects for a moment alone
     yield from enumerate(rows)
 
 
@@ -265,8 +302,8 @@ def _unique(names: list[str], where: str) -> list[str]:
 # ---- JSON ----
 
 
-def _read_json_lines(text: str, path: str) -> Placed:
-    for number, line in enumerate(text.split(NEWLINE), 1):
+def _read_json_lines(lines: Iterable[str], path: str) -> Placed:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             record, end = _json_object(line, _skip(line, 0), path, first_line=number)
             if _skip(line, end) < len(line):

@@ -78,8 +78,10 @@ class QuestionAnswering:
                 "%s: %d of %d answers do not stand at their answer_start, the first at %s; they count in scores but are not trained on",
                 source.name, len(misplaced), num_answers, source.where(misplaced[0]),
             )  # fmt: skip
+        if split == "train":
+            return source
         twice = [one for one, num in Counter(record["id"] for record in source if "id" in record).items() if num > 1]
-        if twice and split != "train":
+        if twice:
             logging.getLogger("flaxft").warning(
                 "%s: %d ids stand more than once, the first is %r; predictions.json holds the last answer of each", source.name, len(twice), twice[0]
             )

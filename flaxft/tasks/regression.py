@@ -65,9 +65,9 @@ class Regression:
         task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
         if len(columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
-        numbers = {task._gold(record) for record in source}
-        if len(numbers) < 2:
-            raise UserError(f"{source.name}: every record has the number {numbers.pop():g}; expected at least two that differ")
+        first = task._gold(source[0])
+        if all(task._gold(record) == first for record in source):
+            raise UserError(f"{source.name}: every record has the number {first:g}; expected at least two that differ")
         return task
 
     def spec(self) -> dict[str, Field]:

@@ -295,8 +295,8 @@ class SentenceEmbedding:
     def _check_train(self, source: Source) -> None:
         """Something must be there to be told apart. Raises UserError."""
         if self.objective == COSINE:
-            if len({self._score(record) for record in source}) == 1:
-                score = self._score(source[0])
+            score = self._score(source[0])
+            if all(self._score(record) == score for record in source):
                 raise UserError(f"{source.name}: every pair has the score {score}; for pairs that all belong together set task.objective=in_batch")
         elif self.label_column:
             num_labels = len({self._label(record) for record in source})

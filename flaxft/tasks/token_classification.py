@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -99,16 +99,18 @@ class TokenClassification:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), self.scheme or _scheme_of_labels(labels))
         source = self.records("train", max_examples=max_examples)
-        sentences = self._all_tags(source)
-        scheme = self.scheme or schemes.detect(sentences, where=source.where)
-        for i, tags in enumerate(sentences):
+        # Twice through the data and nothing kept: as lists, the tags of a large file take more memory than the model.
+        scheme = self.scheme or schemes.detect(self._all_tags(source), where=source.where)
+        num_malformed, seen = 0, set()
+        for i, tags in enumerate(self._all_tags(source)):
             schemes.check(tags, scheme, source.where(i))
-        num_malformed = 0 if scheme == schemes.PLAIN else sum(schemes.count_malformed(tags, scheme) for tags in sentences)
+            num_malformed += 0 if scheme == schemes.PLAIN else schemes.count_malformed(tags, scheme)
+            seen.update(tags)
         if num_malformed:
             logging.getLogger("flaxft").warning(
                 "%s: %d tags are out of place in %s (an I- that continues nothing); read as conlleval reads them", source.name, num_malformed, scheme
             )
-        found = _label_set(sentences, scheme)
+        found = _label_set([tuple(seen)], scheme)
         if self.labels:
             return self._with(named_labels(self.labels, model_labels, model=checkpoint.name), scheme)
         if len(found) < 2:
@@ -347,14 +349,13 @@ class TokenClassification:
             raise UserError(f"column {name!r} is an empty list of words; remove the record")
         return words
 
-    def _all_tags(self, source: Source) -> list[list[str]]:
-        sentences = []
+    def _all_tags(self, source: Source) -> Iterator[list[str]]:
         for i, record in enumerate(source):
             try:
-                sentences.append(self._tags(record))
+                tags = self._tags(record)
             except UserError as error:
                 raise UserError(f"{source.where(i)}: {error}") from None
-        return sentences
+            yield tags
 
     def _tags(self, record: Record) -> list[str]:
         """A record's tags as they stand in the file, numbers turned into `task.labels`."""

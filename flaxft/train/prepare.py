@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import logging
 import math
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 
 from flaxft import config as configs
-from flaxft import files, processes
+from flaxft import files, processes, worker
 from flaxft.config import Config
 from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
@@ -68,14 +69,17 @@ def check_evals(cfg: Config, task: Task) -> None:
 def make_items(cfg: Config, task: Task, tokenizer: SubwordTokenizer, records: Source, *, poll: Callable[[], None]) -> Items:
     """A split tokenised, or found done. Raises UserError."""
     key = f"{configs.to_json(task)}{tokenizer.fingerprint}"
-    return build_items(records, task, tokenizer, max_length=cfg.data.max_length, key=key, use_cache=cfg.data.cache, poll=poll)
+    start_workers = functools.partial(worker.start, task=task, tokenizer=tokenizer)
+    return build_items(
+        records, task, tokenizer, max_length=cfg.data.max_length, key=key, use_cache=cfg.data.cache, poll=poll, start_workers=start_workers
+    )
 
 
 def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
     """Says how many records of the other splits are in the train split too."""
     if "train" not in items:
         return
-    seen = set(items["train"].input_ids())
+    seen = items["train"].input_hashes()
     for name in [name for name in items if name != "train"]:
         poll()
         num_seen = num_seen_records(items[name], seen)

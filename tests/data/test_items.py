@@ -492,7 +492,7 @@ def test_records_that_another_split_has_too(tmp_path):
 
     long = "anna works in paris and bob works in rome and carl works in oslo"
     train = made("train", "anna works in paris", long, "bob works")
-    seen = set(train.input_ids())
+    seen = train.input_hashes()
     assert num_seen_records(train, seen) == 3
     assert num_seen_records(made("other", "anna works", "in paris"), seen) == 0
     assert num_seen_records(made("some", "bob works", "bob works", "anna works in rome"), seen) == 2

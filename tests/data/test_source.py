@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from flaxft.data import source as source_module
+from flaxft.data import spool
 from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError
 
@@ -86,6 +88,21 @@ def test_reads(case: str, tmp_path: Path):
     assert len(source.fingerprint) == 64
 
 
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("case", GOOD)
+def test_reads_in_blocks_from_a_file_without_a_name(case: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A large file is copied, mapped and read block by block."""
+    name, content, records = GOOD[case]
+    path = write(tmp_path, name, content)
+    whole = open_source(path, split="train")
+    monkeypatch.setattr(source_module, "BLOCK", block)
+    monkeypatch.setattr(spool, "IN_MEMORY", 0)
+    source = open_source(path, split="train")
+    assert list(source) == records
+    assert [source.where(i) for i in range(len(source))] == [whole.where(i) for i in range(len(whole))]
+    assert source.fingerprint == whole.fingerprint
+
+
 # name, content, what the one line says; {} is the path
 BAD = {
     "0 bytes": ("a.conll", b"", "{}: the file is empty (0 bytes)"),
@@ -141,8 +158,11 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("block", [1, 1 << 20])
 @pytest.mark.parametrize("case", BAD)
-def test_refuses(case: str, tmp_path: Path):
+def test_refuses(case: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(source_module, "BLOCK", block)
+    monkeypatch.setattr(spool, "IN_MEMORY", 0 if block == 1 else spool.IN_MEMORY)
     name, content, message = BAD[case]
     path = write(tmp_path, name, content)
     refused(message.format(path), path)
@@ -165,10 +185,10 @@ def test_refuses_paths(tmp_path: Path):
 
 
 def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def denied(path: Path) -> bytes:
+    def denied(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)  # root may read everything
+    monkeypatch.setattr(Path, "open", denied)  # root may read everything
     refused("a.conll: may not be read", "a.conll")
 
 
