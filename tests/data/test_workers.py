@@ -72,6 +72,17 @@ def test_the_same_file(tmp_path):
     assert len({items.feature(i).tokens["input_ids"][0] for i in range(30)}) == 2, "this process began, workers went on"
 
 
+def test_no_process_is_started_where_it_would_not_pay(tmp_path, monkeypatch):
+    """The source ends before, or no second CPU may be used."""
+    records = random_records(60)
+    monkeypatch.setattr(items_module, "START_SECONDS", 60)
+    build(records, tmp_path / "short")
+    monkeypatch.setattr(items_module, "START_SECONDS", 1e-9)
+    monkeypatch.setattr(items_module, "num_cpus", lambda: 1)
+    build(records, tmp_path / "one CPU")
+    assert PROCESSES == []
+
+
 def test_a_record_that_no_message_can_hold(tmp_path):
     assert_same_file([*random_records(20), {"lengths": [2], "day": datetime.date(2020, 1, 1)}, *random_records(20)], tmp_path)
 
