@@ -68,7 +68,7 @@ class HubServer:
         """Runs Python code as a client. A process of its own, because the libraries read the environment once, at import."""
         command = [sys.executable, "-c", code, *arguments]
         environment = self.environment(home, offline=offline)
-        return subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
 
 
 def _handler(hub: HubServer) -> type[http.server.BaseHTTPRequestHandler]:
