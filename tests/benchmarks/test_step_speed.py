@@ -34,8 +34,7 @@ def test_our_turn_has_full_rows():
     assert len(set(found["losses"])) == step_speed.SKIP + 1  # the parameters move
 
 
-def test_our_packed_turn_counts_its_flops(monkeypatch):
-    monkeypatch.setattr(step_speed, "NUM_SENTENCES", 300)
+def test_our_packed_turn_counts_its_flops():
     found = step_speed.our_turn("packed", TINY, 1)
     assert found["tokens"][0] < found["positions"][0]
     # a layer's products, its biases and norms, those of the embeddings' norm, and the head
