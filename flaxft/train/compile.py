@@ -128,6 +128,9 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     memory, cost = program.memory_analysis(), program.cost_analysis()
     num_rows, row_length = batch["input_ids"].shape
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    if not plan.fits:  # the program of a micro-batch does not read the moments, which are held all the same
+        moments = jax.tree.leaves(placed.opt_state)
+        held += sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in moments)
     peak = peak_flops(devices)
     return Step(
         device_kind=devices[0].device_kind,

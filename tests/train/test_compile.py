@@ -49,6 +49,17 @@ def test_a_step_for_the_devices_that_are_here(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_micro_batch_is_held_beside_all_of_the_state(tmp_path):
+    cfg = tiny.config(tmp_path)
+    whole = compile_step(cfg, None)
+    cfg.data.max_rows = 1
+    part = compile_step(cfg, None)
+    assert (whole.is_part, part.is_part, part.num_rows) == (False, True, 1)
+    assert part.flops < whole.flops / 2
+    assert part.held > 4 * 4 * part.num_params, "parameters, two moments and the sum of the gradients"
+    assert "one of several micro-batches: 1 rows" in "\n".join(lines(part))
+
+
 @pytest.mark.parametrize("axis", ["data", "fsdp"])
 def test_eight_devices_sum_the_gradients_and_send_little_else(tmp_path, axis):
     """With fsdp too, where activations could go to and fro."""
