@@ -83,7 +83,7 @@ class Checkpointer:
             # Replica-parallel saving slices each replicated array with a program of its own: dozens of compiles in the middle of a run.
             context = ocp.Context()
             context.array.saving.use_replica_parallel = False
-            # Trained weights hardly get smaller (276 to 255 MB of random ones), and the steps that go on meanwhile want the cores: half of a save's CPU time.
+            # Half of a save's CPU time, which the steps that go on meanwhile want. It costs space: MiniLM after 170 steps is 271 MB and not 189.
             context.array.saving.use_compression = False
             with context:
                 response = ocp.save_checkpointables_async(files.absolute(target), dict(parts))

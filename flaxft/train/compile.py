@@ -14,7 +14,7 @@ import jax
 
 from flaxft.config import Config
 from flaxft.data.pipeline import Pipeline
-from flaxft.errors import UserError, printable, reason
+from flaxft.errors import UserError, printable
 from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.sharding import infer, make_mesh, num_row_shards, rows
@@ -131,7 +131,8 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     if not plan.fits:  # the program of a micro-batch does not read the moments, which are held all the same
         moments = jax.tree.leaves(placed.opt_state)
         held += sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in moments)
-    peak = peak_flops(devices)
+    chip = CHIPS.get(devices[0].device_kind)
+    peak = peak_flops(devices) if chip else None  # of no use alone, and a CPU's is measured
     return Step(
         device_kind=devices[0].device_kind,
         num_devices=len(devices),
@@ -147,7 +148,7 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
         bytes_accessed=cost["bytes accessed"],
         collectives=collectives(program.as_text(), num_devices=len(devices)),
         peak=peak and peak / len(devices),
-        chip=CHIPS.get(devices[0].device_kind),
+        chip=chip,
     )
 
 
@@ -228,4 +229,4 @@ def _devices(topology: str | None) -> list[Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return printable(reason(error).partition("\n")[0])
+    return printable(str(error).partition("\n")[0])

@@ -88,7 +88,8 @@ class TrainStep:
         programs, rows = self._compiled, _num_rows(batch)
         lowered = {"zeros": self._jit["zeros"].lower(state), "weights": self._jit["weights"].lower(state, batch)}
         loss, gradients = _arguments(lowered["zeros"].out_info, self._sums)
-        totals = _arguments(lowered["weights"].out_info, self._whole)
+        weights = lowered["weights"].out_info
+        totals = _arguments(weights, dict.fromkeys(weights, self._whole))
         lowered["add"] = self._jit["add"].lower(totals, totals)
         part = jax.ShapeDtypeStruct((), jnp.int32)
         lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients)
@@ -112,7 +113,6 @@ class TrainStep:
 
 def _arguments(outputs: Any, shardings: Any) -> Any:
     """What one program returns, as what the next is lowered for: shapes, types, and where they lie."""
-    shardings = jax.tree.map(lambda _: shardings, outputs) if isinstance(shardings, jax.sharding.Sharding) else shardings
 
     def one(array: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)

@@ -9,11 +9,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import jax
 import pytest
 
 from flaxft.errors import UserError
 from flaxft.train.compile import CHIPS, Chip, Step, collectives, compile_step, lines
 from flaxft.train.peak import PEAKS
+from flaxft.train.step import TrainStep
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +101,16 @@ def test_the_roofline_is_the_slowest_of_the_three():
 
 def test_every_chip_has_its_peak():
     assert set(CHIPS) <= set(PEAKS)
+
+
+def test_a_step_that_does_not_fit_is_one_line(tmp_path, monkeypatch):
+    def full(self, state, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20G of 15G hbm.\nTotal hbm usage >= 20G:")
+
+    monkeypatch.setattr(TrainStep, "compile", full)
+    with pytest.raises(UserError, match=r"rows of \d+ tokens do not fit 1 cpu devices \(.*Used 20G of 15G hbm\.\); lower data\.max_rows") as refused:
+        compile_step(tiny.config(tmp_path), None)
+    assert "\n" not in str(refused.value)
 
 
 def test_what_cannot_be_compiled_is_one_line(tmp_path):
