@@ -64,7 +64,7 @@ def measure(file: Path, model: str, cache: Path) -> dict[str, Any]:
         start_workers = functools.partial(worker.start, task=task, tokenizer=tokenizer)
         items = build_items(records, task, tokenizer, max_length=128, key="input_speed", cache=cache, start_workers=start_workers)
         seconds.append((time.perf_counter() - began, sum(os.times()[:4]) - cpu))
-    shape = {"num_steps": NUM_BATCHES, "seed": 0, "num_devices": 1, "hidden_size": checkpoint.encoder.hidden_size, "num_row_counts": 3}
+    shape = {"num_steps": NUM_BATCHES, "seed": 0, "num_devices": 1, "hidden_size": checkpoint.encoder.hidden_size, "num_shapes": 5}
     plan = make_plan(items.lengths, items.item_starts, fingerprint=items.fingerprint, batch_size=32, **shape)
     pipeline = Pipeline(items, task.spec(), seed=0)
     pipeline.batch(plan, 0)

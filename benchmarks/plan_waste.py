@@ -6,8 +6,8 @@ RAW is what prepare.py reads, with wnut17/; MODEL a checkpoint in the Hugging Fa
 the plan's cost goes by. CoNLL-2003's lengths are those that train_speed.py draws. The plan is the one that a run of 3 epochs would write to plan.json, and
 all steps of those epochs are looked at, the short ones at the end of an epoch too.
 
-* rows needed: rows of a step that hold an example, mean (largest) over the steps; what is computed is the next row count, and empty rows up to a multiple of
-  the devices.
+* shapes: rows x tokens of a row, in the order in which a step tries them; filled up with empty rows to a multiple of the devices.
+* rows: of a step that hold an example, mean (largest) over the steps.
 * efficiency = useful tokens / positions computed, both summed over the steps.
 * fills from: where no step has a row for every device, the batch size that the log of a run names (the batch size x devices / the most rows), and the
   efficiency of a plan with it.
@@ -70,13 +70,13 @@ def waste(lengths: np.ndarray, *, batch_size: int, num_devices: int, hidden_size
 
     starts = np.arange(len(lengths) + 1)
     num_steps = NUM_EPOCHS * math.ceil(len(lengths) / batch_size)
-    shape = {"num_devices": num_devices, "hidden_size": hidden_size, "num_row_counts": Data().num_row_counts}
+    shape = {"num_devices": num_devices, "hidden_size": hidden_size, "num_shapes": Data().num_shapes}
     plan = make_plan(lengths, starts, fingerprint="", batch_size=batch_size, num_steps=num_steps, seed=SEED, **shape)
     needed, positions, padded, tokens = [], 0, 0, 0
     for step in range(num_steps):
         micro_batches = rows_of_step(plan, lengths, starts, seed=SEED, step=step)
         needed.append(sum(len(one.features) for one in micro_batches))
-        positions += sum(round_up(one.num_rows, num_devices) for one in micro_batches) * plan.row_length
+        positions += sum(round_up(one.shape.num_rows, num_devices) * one.shape.row_length for one in micro_batches)
         of_step = lengths[items_of_step(plan, seed=SEED, step=step)]
         tokens += int(of_step.sum())
         padded += int(of_step.max()) * len(of_step)
@@ -84,7 +84,7 @@ def waste(lengths: np.ndarray, *, batch_size: int, num_devices: int, hidden_size
 
 
 def table(lengths_of: dict[str, np.ndarray], *, hidden_size: int) -> str:
-    heads = ["lengths", "batch size", "devices", "T", "row counts", "rows needed", "efficiency", "examples a device", "fills from", "to the longest", "to 128"]
+    heads = ["lengths", "batch size", "devices", "shapes", "rows", "efficiency", "examples a device", "fills from", "to the longest", "to 128"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, lengths in lengths_of.items():
         for batch_size in BATCH_SIZES:
@@ -95,8 +95,8 @@ def table(lengths_of: dict[str, np.ndarray], *, hidden_size: int) -> str:
                     larger = math.ceil(batch_size * num_devices / found.most_rows)
                     there = waste(lengths, batch_size=larger, num_devices=num_devices, hidden_size=hidden_size)
                     fills = f"{larger} ({there.efficiency:.1%})"
-                counts = ", ".join(map(str, found.plan.row_counts))
-                cells = [name, batch_size, num_devices, found.plan.row_length, counts, f"{found.rows:.1f} ({found.most_rows})", f"{found.efficiency:.1%}"]
+                shapes = ", ".join(f"{one.num_rows} x {one.row_length}" for one in found.plan.shapes)
+                cells = [name, batch_size, num_devices, shapes, f"{found.rows:.1f} ({found.most_rows})", f"{found.efficiency:.1%}"]
                 cells += [f"{batch_size / num_devices:g}", fills, f"{found.longest:.1%}", f"{lengths.mean() / MAX_LENGTH:.1%}"]
                 lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

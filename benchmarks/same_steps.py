@@ -73,7 +73,7 @@ def main() -> None:
     inputs = prepare.open_inputs(cfg, checkpoint, poll=lambda: None)
     task, items = inputs.task, inputs.items["train"]
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=False, seed=args.seed)
-    shape = {"hidden_size": loaded.encoder.hidden_size, "num_devices": 1, "num_row_counts": 3, "fingerprint": items.fingerprint}
+    shape = {"hidden_size": loaded.encoder.hidden_size, "num_devices": 1, "num_shapes": 5, "fingerprint": items.fingerprint}
     plan = make_plan(items.lengths, items.item_starts, batch_size=cfg.data.batch_size, num_steps=args.num_steps, seed=args.seed, **shape)
     pipeline = Pipeline(items, task.spec(), seed=args.seed)
     tx = make_tx(cfg.optim, make_schedule(cfg.optim, args.num_steps))

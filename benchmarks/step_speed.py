@@ -151,7 +151,7 @@ def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
 
     is_packed = side == "packed"
     items = RandomItems(conll_lengths(NUM_SENTENCES) if is_packed else np.full(shape.rows, LENGTH))
-    sizes = {"batch_size": BATCH_SIZE if is_packed else shape.rows, "num_slots": None if is_packed else 1, "num_row_counts": Data().num_row_counts}
+    sizes = {"batch_size": BATCH_SIZE if is_packed else shape.rows, "num_slots": None if is_packed else 1, "num_shapes": Data().num_shapes}
     task = TokenClassification(labels=tuple(map(str, range(NUM_LABELS))), scheme="plain")
     mesh = make_mesh(Mesh())
     plan = make_plan(
@@ -171,8 +171,8 @@ def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
     state = jax.jit(create, out_shardings=shardings)(params)
     del params, variables, encoder
     step_fn = TrainStep(make_loss_fn(task, graphdef), tx, seed=0, shardings=shardings)
-    for num_rows in plan.row_counts:
-        step_fn.compile(state, put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh)))
+    for one in plan.shapes:
+        step_fn.compile(state, put(pipeline.empty(one), rows(mesh)))
     losses = []
 
     def step(number: int) -> None:

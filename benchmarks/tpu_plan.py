@@ -75,7 +75,7 @@ def compiled(name: str, topology: str, mesh: dict[str, int], *, model: Path, tex
         "step = compile_step(cfg, sys.argv[1])\n"
         "print(json.dumps(dataclasses.asdict(step) | {'bounds': step.bounds, 'chip_memory': step.chip.memory}))\n"
     )
-    fields = {"model.path": model, "task.train": texts, "num_steps": 10, "data.batch_size": num_rows, "data.max_length": row_length, "data.num_row_counts": 1}
+    fields = {"model.path": model, "task.train": texts, "num_steps": 10, "data.batch_size": num_rows, "data.max_length": row_length, "data.num_shapes": 1}
     fields |= {f"mesh.{axis}": size for axis, size in mesh.items()}
     began = time.perf_counter()
     command = [sys.executable, "-c", script, topology, *(f"--config.{field}={value}" for field, value in fields.items())]

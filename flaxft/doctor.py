@@ -187,7 +187,7 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
             file = workdir / "plan.json"
             plan = Plan.read(file) if has_place and file.is_file() else prepare.plan_of(cfg, checkpoint, inputs, mesh, num_steps=num_steps)
             found.facts["steps"] = f"{num_steps:,} of {cfg.data.batch_size} examples, {plan.steps_per_epoch:,} an epoch"
-            found.facts["rows"] = f"{' or '.join(map(str, plan.row_counts))} a step, of {plan.row_length} tokens with up to {plan.num_slots} examples"
+            found.facts["rows"] = prepare.rows_of(plan)
             found.facts["padding"] = _padding(cfg, items["train"], plan)
         with found.looking():
             if has_place and (workdir / "config.json").is_file():
@@ -294,9 +294,9 @@ def _look_at_memory(cfg: Config, checkpoint: Checkpoint, plan: Plan, mesh: jax.s
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     dtype = "float32" if on_cpu else getattr(cfg.model, "dtype", "float32")
     remat = bool(getattr(cfg.model, "remat", False))
-    position = activation_bytes(checkpoint.config, row_length=plan.row_length, dtype=dtype, remat=remat)
-    num_rows = -(-plan.row_counts[-1] // num_row_shards(mesh))
-    activations = 0 if position is None else position * num_rows * plan.row_length
+    position = activation_bytes(checkpoint.config, row_length=plan.shapes[-1].row_length, dtype=dtype, remat=remat)
+    num_rows = -(-plan.shapes[-1].num_rows // num_row_shards(mesh))
+    activations = 0 if position is None else position * num_rows * plan.shapes[-1].row_length
     devices = mesh.devices.ravel()
     if on_cpu:  # its devices share the host's memory
         state, activations = state * len(devices), activations * len(devices)

@@ -204,8 +204,9 @@ def _length_figures(content: Mapping[str, Any], config: Mapping[str, Any], plan:
         "each batch padded to its longest": content["padding_to_longest"],
         f"padded to {longest} tokens": 1 - tokens / (train.sum() * longest),
     }
+    rows = max(row_length for _, row_length, _ in plan["shapes"])
     return [
-        histogram("lengths", "Tokens of an example", lengths, marks={"row length": plan["row_length"], "max_length": longest}),
+        histogram("lengths", "Tokens of an example", lengths, marks={"longest row": rows, "max_length": longest}),
         bars("padding", "Positions that are padding", shares, note="Packed: measured. To the longest: of random batches of the train split, up to 200."),
     ]
 

@@ -83,7 +83,8 @@ def test_what_it_says_is_what_a_run_says(finished, capsys):
     found = examine(tiny.config(finished, num_steps=6, evals={}), finished / "new")
     plan, results = (json.loads((finished / "run" / f"{name}.json").read_text()) for name in ("plan", "results"))
     assert found.facts["steps"].startswith(f"{results['steps']} of 8 examples")
-    assert f"of {plan['row_length']} tokens with up to {plan['num_slots']} examples" in found.facts["rows"]
+    ((num_rows, row_length, num_slots),) = plan["shapes"]
+    assert found.facts["rows"] == f"{num_rows} x {row_length} rows x tokens a step, with up to {num_slots} examples a row"
     assert found.facts["padding"].startswith(f"{plan['padding_fraction']:.1%} of the positions as planned")
     size = sum(file.stat().st_size for file in (finished / "run" / "checkpoints" / "6").rglob("*") if file.is_file())
     state = 12 * 23_591

@@ -21,19 +21,31 @@ import numpy as np
 from flaxft import files
 from flaxft.errors import UserError
 
-VERSION = 1
+VERSION = 2
 MULTIPLE = 16  # T is a multiple of it: whole vectors on CPU, whole tiles in bfloat16 on TPU
-SIMULATED_STEPS = 2000  # the row counts are fitted on this many steps; a run no longer than that is known exactly
-CANDIDATE_STEPS = 64  # steps that each candidate T is tried on
+SIMULATED_STEPS = 2000  # the last shape holds each of so many steps; a run no longer than that is known exactly
+TRIAL_STEPS = 512  # steps that the shapes are chosen by
+CHUNK = 256  # steps that are looked at together
 SHARE_UNIT = 1 << 20  # weights that are no whole numbers are rounded to this fraction of one
 ATTENTION_FACTOR = 4.0  # attention's time over its share of the products, as measured on CPU (batched products are slower, softmax and dropout come on top)
+# A further shape has to save a run the work of so many tokens. Compiling one takes 1.5 s for a small encoder on CPU, in which a step computes 4,000 tokens,
+# and 0.5 s where the compile cache has it.
+WORTH = 4096.0
+
+
+class Shape(NamedTuple):
+    """Of a batch."""
+
+    num_rows: int  # R
+    row_length: int  # T
+    num_slots: int  # S
 
 
 class Rows(NamedTuple):
-    """One micro-batch: the features (their numbers) that stand in each row, and how many rows there are with the empty ones."""
+    """One micro-batch: the features (their numbers) that stand in each row; the rows that are missing to the shape's R are empty."""
 
     features: list[list[int]]
-    num_rows: int
+    shape: Shape
 
 
 class Part(NamedTuple):
@@ -48,14 +60,12 @@ class Part(NamedTuple):
 class Plan:
     """What is decided once, by process 0, at the start of a run, and read from plan.json ever after."""
 
-    row_length: int  # T
-    num_slots: int  # S
-    row_counts: tuple[int, ...]  # R, ascending
+    shapes: tuple[Shape, ...]  # in the order in which a step tries them, the cheapest first; the last has room for every item
     batch_size: int  # items a step
     num_items: int  # N
     fingerprint: str  # of the items
     padding_fraction: float  # expected, over the simulated steps
-    fits: bool  # every step of the run is known to fit the largest row count
+    fits: bool  # every step of the run is known to fit the last shape
     parts: tuple[Part, ...] = ()  # two or more, or none
     version: int = VERSION
 
@@ -70,16 +80,17 @@ class Plan:
     def read(cls, file: Path) -> Plan:
         try:
             content = json.loads(file.read_text())
-            parts = tuple(Part(*part) for part in content.get("parts", ()))
-            plan = cls(**(content | {"row_counts": tuple(content["row_counts"]), "parts": parts}))
-            sizes = (plan.row_length, plan.num_slots, plan.batch_size, plan.num_items, *plan.row_counts)
-            if not plan.row_counts or not all(type(size) is int and size > 0 for size in sizes):
-                raise ValueError(f"sizes {sizes}, expected whole numbers from 1")
+            version = content["version"]
+            if version == VERSION:
+                shapes, parts = tuple(Shape(*shape) for shape in content["shapes"]), tuple(Part(*part) for part in content["parts"])
+                plan = cls(**(content | {"shapes": shapes, "parts": parts}))
+                sizes = (plan.batch_size, plan.num_items, *(size for shape in shapes for size in shape))
+                if not shapes or not all(type(size) is int and size > 0 for size in sizes):
+                    raise ValueError(f"sizes {sizes}, expected whole numbers from 1")
+                return plan
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{file}: damaged ({error}); start a new workdir, or restore the file") from None
-        if plan.version != VERSION:
-            raise UserError(f"{file}: packing rule version {plan.version}, this flaxft has {VERSION}; continue with the flaxft that began the run")
-        return plan
+        raise UserError(f"{file}: packing rule version {version}, this flaxft has {VERSION}; continue with the flaxft that began the run")
 
 
 def items_of_step(plan: Plan, *, seed: int, step: int) -> np.ndarray:
@@ -149,70 +160,76 @@ def make_parts(num_items: Mapping[str, int], *, weights: Mapping[str, float], te
     return tuple(Part(name, number, int(one * whole)) for (name, number), one in zip(num_items.items(), exact, strict=True))
 
 
-def pack(items: Sequence[Sequence[int]], lengths: np.ndarray, *, row_length: int, num_slots: int, max_rows: int) -> list[list[list[int]]]:
+def pack(items: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> list[list[list[int]]]:
     """Micro-batches of rows of feature numbers, by first-fit-decreasing.
 
     items: the features of each item (all of an item's features stay in one micro-batch); lengths: (num_features,) tokens of each feature; a micro-batch has
-    at most `max_rows` rows. Order and result depend on the arguments alone.
+    at most the shape's rows. Order and result depend on the arguments alone.
     """
     batches: list[_Open] = []
-    for item in sorted(items, key=lambda item: (-max(int(lengths[feature]) for feature in item), item[0])):
+    for item in _longest_first(items, lengths):
         if not any(batch.place(item, lengths) for batch in batches):
-            batches.append(_Open(row_length, num_slots, max_rows))
-            placed = batches[-1].place(item, lengths)
-            if not placed:
-                raise UserError(f"one item has {len(item)} features, which do not fit {max_rows} rows of {row_length} tokens; raise data.max_rows")
+            batches.append(_Open(shape))
+            if not batches[-1].place(item, lengths):
+                raise UserError(f"one item has {len(item)} features, which do not fit {shape.num_rows} rows of {shape.row_length} tokens; raise data.max_rows")
     return [batch.rows for batch in batches]
+
+
+def _longest_first(items: Sequence[Sequence[int]], lengths: np.ndarray) -> list[Sequence[int]]:
+    return sorted(items, key=lambda item: (-max(int(lengths[feature]) for feature in item), item[0]))
 
 
 class _Open:
     """A micro-batch that is being filled."""
 
-    def __init__(self, row_length: int, num_slots: int, max_rows: int):
+    def __init__(self, shape: Shape):
         self.rows: list[list[int]] = []
         self._room: list[int] = []
-        self._row_length, self._num_slots, self._max_rows = row_length, num_slots, max_rows
+        self._shape = shape
 
     def place(self, item: Sequence[int], lengths: np.ndarray) -> bool:
         """Puts all features of an item into the first rows that have room, or changes nothing."""
         before = [len(row) for row in self.rows], list(self._room)
         for feature in item:
             length = int(lengths[feature])
-            row = next((r for r, room in enumerate(self._room) if room >= length and len(self.rows[r]) < self._num_slots), None)
+            row = next((r for r, room in enumerate(self._room) if room >= length and len(self.rows[r]) < self._shape.num_slots), None)
             if row is None:
-                if len(self.rows) == self._max_rows:
+                if len(self.rows) == self._shape.num_rows or length > self._shape.row_length:
                     self.rows = [self.rows[r][:n] for r, n in enumerate(before[0])]
                     self._room = before[1]
                     return False
                 row = len(self.rows)
                 self.rows.append([])
-                self._room.append(self._row_length)
+                self._room.append(self._shape.row_length)
             self.rows[row].append(feature)
             self._room[row] -= length
         return True
 
 
 def rows_of_step(plan: Plan, lengths: np.ndarray, item_starts: np.ndarray, *, seed: int, step: int) -> list[Rows]:
-    """The micro-batches of a step; more than one only where the step needs more rows than the largest row count."""
+    """The micro-batches of a step: one, of the first shape that all of it fits; or several of the last, where it fits none."""
     items = [range(item_starts[i], item_starts[i + 1]) for i in items_of_step(plan, seed=seed, step=step)]
-    packed = pack(items, lengths, row_length=plan.row_length, num_slots=plan.num_slots, max_rows=plan.row_counts[-1])
-    if len(packed) > 1:  # micro-batches share one shape, so accumulation compiles once
-        return [Rows(rows, plan.row_counts[-1]) for rows in packed]
-    return [Rows(packed[0], next(count for count in plan.row_counts if count >= len(packed[0])))]
+    ordered, tokens = _longest_first(items, lengths), sum(int(lengths[feature]) for item in items for feature in item)
+    for shape in plan.shapes[:-1]:
+        batch = _Open(shape)
+        if tokens <= shape.num_rows * shape.row_length and all(batch.place(item, lengths) for item in ordered):
+            return [Rows(batch.rows, shape)]
+    # micro-batches share one shape, so accumulation compiles once
+    return [Rows(rows, plan.shapes[-1]) for rows in pack(items, lengths, plan.shapes[-1])]
 
 
-def rows_in_order(lengths: np.ndarray, item_starts: np.ndarray, *, row_length: int, num_slots: int, num_rows: int) -> Iterator[Rows]:
+def rows_in_order(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape) -> Iterator[Rows]:
     """Every item exactly once, in order: a batch takes items as long as first-fit finds them room. For evaluation and prediction."""
-    batch = _Open(row_length, num_slots, num_rows)
+    batch = _Open(shape)
     for i in range(len(item_starts) - 1):
         item = range(item_starts[i], item_starts[i + 1])
         if not batch.place(item, lengths):
-            yield Rows(batch.rows, num_rows)
-            batch = _Open(row_length, num_slots, num_rows)
+            yield Rows(batch.rows, shape)
+            batch = _Open(shape)
             placed = batch.place(item, lengths)
-            assert placed, (len(item), num_rows)  # `eval_shape` has a row for each feature of the largest item
+            assert placed, (len(item), shape)  # `eval_shape` has a row for each feature of the largest item
     if batch.rows:
-        yield Rows(batch.rows, num_rows)
+        yield Rows(batch.rows, shape)
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -229,92 +246,155 @@ def make_plan(
     seed: int,
     num_devices: int,
     hidden_size: int,
-    num_row_counts: int,
+    num_shapes: int,
     num_slots: int | None = None,
     max_rows: int | None = None,
     accumulates: bool = True,
     parts: Sequence[Part] = (),
 ) -> Plan:
-    """Chooses T, S and the row counts from the lengths.
+    """Chooses at most `num_shapes` shapes for the lengths; fewer where one more would save the run too little (`WORTH`).
 
-    The cost of a step is R T (1 + a T): dense work per token, and attention's, whose share of the products is T / (6 D). Each candidate T is tried on the
-    first steps; empty rows that only fill `num_devices` cost as much as full ones, which is what shrinks T on many devices. `num_slots=1` packs nothing.
-    Without `accumulates` every step is one micro-batch: all of them are looked at, however many. Raises UserError where `max_rows` does not allow that.
+    The cost of a shape is R T (1 + a T): dense work per token, and attention's, whose share of the products is T / (6 D). A step pays for the cheapest shape
+    that it fits. R counts as it is computed, up to a multiple of `num_devices`: empty rows that fill devices cost as much as full ones, which is what
+    shrinks T on many devices. `num_slots=1` packs nothing. Without `accumulates` every step is one micro-batch: all of them are looked at, however many.
+    Raises UserError where `max_rows` does not allow that.
     """
-    num_items = len(item_starts) - 1
-    longest = int(lengths.max())
+    longest = round_up(int(lengths.max()), MULTIPLE)
     known = min(num_steps, SIMULATED_STEPS) if accumulates else num_steps
-    slots = num_slots or longest * 4
+    slots = num_slots or int(lengths.max()) * 4
+    steps = []
+    for step in range(max(1, known)):
+        items = _draw(len(item_starts) - 1, batch_size, parts, seed=seed, step=step)
+        ordered = _longest_first([range(item_starts[i], item_starts[i + 1]) for i in items], lengths)
+        steps.append(lengths[[feature for item in ordered for feature in item]])
+    spread = max(MULTIPLE, round_up(longest // 8, MULTIPLE))
+    longer = range(longest, (longest if num_slots == 1 else max(2 * longest, 128)) + 1, spread)
+    fills = {length: fill_rows(steps, row_length=length, num_slots=slots) for length in [*range(spread, longest, spread), *longer]}
 
-    def features_of(step: int) -> list[range]:
-        return [range(item_starts[i], item_starts[i + 1]) for i in _draw(num_items, batch_size, parts, seed=seed, step=step)]
-
-    steps = [features_of(step) for step in range(max(1, known))]
-
-    def needs(row_length: int, step: int) -> list[list[int]]:
-        (rows,) = pack(steps[step], lengths, row_length=row_length, num_slots=slots, max_rows=1 << 30)
-        return rows
-
-    def cost(row_length: int, num_rows: float) -> float:
-        return num_rows * row_length * (1.0 + ATTENTION_FACTOR * row_length / (6.0 * hidden_size))
-
-    low = round_up(longest, MULTIPLE)
-    candidates = [low] if num_slots == 1 else range(low, max(2 * low, 128) + 1, max(MULTIPLE, round_up(low // 4, MULTIPLE)))
-    trial = range(min(len(steps), CANDIDATE_STEPS))
-    row_length = min(candidates, key=lambda t: cost(t, sum(round_up(len(needs(t, step)), num_devices) for step in trial)))
-
-    if max_rows is not None:
-        _check_items_fit(lengths, item_starts, row_length=row_length, num_slots=slots, max_rows=max_rows)
-    rows = [needs(row_length, step) for step in range(len(steps))]
-    needed = np.asarray([len(r) for r in rows])
-    if not accumulates and max_rows is not None and needed.max() > max_rows:
-        raise UserError(
-            f"data.max_rows is {max_rows}, but a step needs up to {int(needed.max())} rows, and this task's loss needs all examples of a step at once; "
-            "raise data.max_rows, or lower data.batch_size"
-        )
-    largest = int(needed.max()) if max_rows is None else min(int(needed.max()), max_rows)
-    counts = fit_row_counts(np.minimum(needed, largest), num_row_counts)
-    used = sum(int(counts[np.searchsorted(counts, n)]) if n <= largest else round_up(n, largest) for n in needed.tolist()) * row_length
-    tokens = sum(int(lengths[feature.start : feature.stop].sum()) for features in steps for feature in features)
+    last_of: dict[int, int] = {}  # T -> rows that hold all of any step, or as many as there may be
+    refused: UserError | None = None
+    for length in longer:
+        most = int(fills[length].rows.max())
+        try:
+            if max_rows is not None:
+                _check_last(lengths, item_starts, Shape(max_rows, length, slots), most=most, accumulates=accumulates)
+            last_of[length] = min(most, max_rows or most)
+        except UserError as error:
+            refused = error
+    if refused and not last_of:
+        raise refused
+    rows = {length: fill.rows for length, fill in fills.items()}
+    worth = WORTH * len(steps[:TRIAL_STEPS]) / max(1, num_steps)
+    found = _choose(rows, last_of, num_shapes=num_shapes, worth=worth, max_rows=max_rows or TOO_LONG - 1, num_devices=num_devices, hidden_size=hidden_size)
+    last_rows, last_length = found[-1]
+    positions = -(-rows[last_length] // last_rows) * round_up(last_rows, num_devices) * last_length
+    for num_rows, length in reversed(found[:-1]):
+        positions = np.where(rows[length] <= num_rows, round_up(num_rows, num_devices) * length, positions)
     return Plan(
-        row_length=row_length,
-        num_slots=num_slots or max(len(row) for r in rows for row in r),
-        row_counts=tuple(int(c) for c in counts),
+        shapes=tuple(Shape(num_rows, length, num_slots or fills[length].most_features) for num_rows, length in found),
         batch_size=batch_size,
-        num_items=num_items,
+        num_items=len(item_starts) - 1,
         fingerprint=fingerprint,
-        padding_fraction=round(max(0.0, 1.0 - tokens / max(1, used)), 4),
-        fits=known == num_steps and int(needed.max()) <= largest,
+        padding_fraction=round(max(0.0, 1.0 - sum(int(step.sum()) for step in steps) / max(1, int(positions.sum()))), 4),
+        fits=known == num_steps and int(rows[last_length].max()) <= last_rows,
         parts=tuple(parts),
     )
 
 
-def _check_items_fit(lengths: np.ndarray, item_starts: np.ndarray, *, row_length: int, num_slots: int, max_rows: int) -> None:
-    """Raises UserError now where an item would not fit a micro-batch of its own later: all of an item's features stay in one."""
-    for i in np.flatnonzero(np.diff(item_starts) > max_rows):  # one with fewer features than rows always fits
-        pack([range(item_starts[i], item_starts[i + 1])], lengths, row_length=row_length, num_slots=num_slots, max_rows=max_rows)
+def _check_last(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape, *, most: int, accumulates: bool) -> None:
+    """Raises UserError now where an item would not fit a micro-batch of its own later, as all of an item's features stay in one, or a step must not be cut."""
+    for i in np.flatnonzero(np.diff(item_starts) > shape.num_rows):  # one with fewer features than rows always fits
+        pack([range(item_starts[i], item_starts[i + 1])], lengths, shape)
+    if not accumulates and most > shape.num_rows:
+        raise UserError(
+            f"data.max_rows is {shape.num_rows}, but a step needs up to {most} rows, and this task's loss needs all examples of a step at once; "
+            "raise data.max_rows, or lower data.batch_size"
+        )
 
 
-def fit_row_counts(needed: np.ndarray, num_counts: int) -> np.ndarray:
-    """At most `num_counts` row counts, the largest that of the neediest step, with the least sum of rows over all steps; exact, by dynamic programming.
+class Fill(NamedTuple):
+    """What first-fit-decreasing makes of steps with rows of one length, as many as they need."""
 
-    needed: (num_steps,) rows that each step needs.
+    rows: np.ndarray  # (num_steps,) int64; TOO_LONG where a feature is longer than a row
+    most_features: int  # in any row
+
+
+TOO_LONG = np.iinfo(np.int64).max
+
+
+def fill_rows(steps: Sequence[np.ndarray], *, row_length: int, num_slots: int) -> Fill:
+    """What `pack` does, counted for many steps at once. steps: of each the lengths of its features, in the order in which they are placed."""
+    counts, most = [], 1
+    for start in range(0, len(steps), CHUNK):
+        chunk = steps[start : start + CHUNK]
+        padded = np.zeros((len(chunk), max(map(len, chunk))), np.int64)
+        for number, step in enumerate(chunk):
+            padded[number, : len(step)] = step
+        too_long = padded.max(axis=1) > row_length
+        padded[too_long] = 0
+        room, features = np.full(padded.shape, row_length), np.zeros(padded.shape, np.int64)
+        each, opened = np.arange(len(chunk)), 0
+        for length in padded.T:
+            seen = slice(0, opened + 1)  # one row more than are open always has room
+            row = ((room[:, seen] >= length[:, None]) & (features[:, seen] < num_slots)).argmax(axis=1)
+            room[each, row] -= length
+            features[each, row] += length > 0
+            opened = min(max(opened, int(row.max()) + 1), padded.shape[1] - 1)
+        counts.append(np.where(too_long, TOO_LONG, (features > 0).sum(axis=1)))
+        most = max(most, int(features.max()))
+    return Fill(np.concatenate(counts), most)
+
+
+def _choose(
+    rows: Mapping[int, np.ndarray], last_of: Mapping[int, int], *, num_shapes: int, worth: float, max_rows: int, num_devices: int, hidden_size: int
+) -> list[tuple[int, int]]:
+    """(R, T) of each shape, the cheapest first and last the one for every step. Greedy; then each but the last is exchanged as long as that saves something.
+
+    rows: T -> (num_known,) rows that each step needs; last_of: T -> R of the last shape, were its rows of T; worth: what a further shape has to save in the
+    first TRIAL_STEPS of them.
     """
-    values, times = np.unique(needed, return_counts=True)
-    n = len(values)
-    total = np.r_[0, np.cumsum(times)]
-    # best[k][j]: least cost of the steps that need values[:j], with k counts, the largest of them values[j - 1]
-    best = np.full((num_counts + 1, n + 1), np.inf)
-    choice = np.zeros((num_counts + 1, n + 1), int)
-    best[:, 0] = 0.0
-    for k in range(1, num_counts + 1):
-        for j in range(1, n + 1):
-            costs = best[k - 1, :j] + values[j - 1] * (total[j] - total[:j])
-            choice[k, j] = int(costs.argmin())
-            best[k, j] = costs[choice[k, j]]
-    counts = []
-    j, k = n, num_counts
-    while j > 0:
-        counts.append(values[j - 1])
-        j, k = choice[k, j], k - 1
-    return np.asarray(counts[::-1])
+
+    def size(num_rows: int, row_length: int) -> int:
+        return round_up(num_rows, num_devices) * row_length
+
+    def cost(num_rows: int, row_length: int) -> float:
+        return size(num_rows, row_length) * (1.0 + ATTENTION_FACTOR * row_length / (6.0 * hidden_size))
+
+    trial = {length: needed[:TRIAL_STEPS] for length, needed in rows.items()}
+    largest = {(length, cost(num_rows, length)): num_rows for length, num_rows in last_of.items()}  # of the row counts that cost the same the largest
+    for length, needed in trial.items():
+        for num_rows in np.unique(needed[needed <= max_rows]).tolist():
+            largest[length, cost(num_rows, length)] = num_rows
+    shapes = [(num_rows, length) for (length, _), num_rows in largest.items()]
+    costs, sizes = np.asarray([cost(*shape) for shape in shapes]), np.asarray([size(*shape) for shape in shapes])
+    fits = np.stack([trial[length] <= num_rows for num_rows, length in shapes])  # (num shapes, num steps)
+
+    def beside(last: tuple[int, int]) -> tuple[float, list[tuple[int, int]]]:
+        """Cost of all steps with this last shape and the best others, and the shapes."""
+        # Memory is planned for the last shape: no other is larger.
+        pays = np.where(fits & (costs <= cost(*last))[:, None] & (sizes <= size(*last))[:, None], costs[:, None], np.inf)
+        alone = cost(*last) * -(-trial[last[1]] // last[0])
+        chosen: list[int] = []
+
+        def with_one_more(others: list[int]) -> tuple[float, int]:
+            """The least cost of all steps with one more shape, and which."""
+            sums = np.minimum(pays, np.minimum(alone, pays[others].min(axis=0, initial=np.inf))).sum(axis=1)
+            return float(sums.min()), int(sums.argmin())
+
+        total = float(alone.sum())
+        while len(chosen) < num_shapes - 1:
+            after, one = with_one_more(chosen)
+            if total - after <= worth:
+                break
+            total, chosen = after, [*chosen, one]
+        improved = True
+        while improved:
+            improved = False
+            for place in range(len(chosen)):
+                others = chosen[:place] + chosen[place + 1 :]
+                after, one = with_one_more(others)
+                if after < total:
+                    total, chosen, improved = after, [*others, one], True
+        return total, [shapes[i] for i in sorted(chosen, key=lambda i: (costs[i], i))] + [last]
+
+    return min(beside((num_rows, length)) for length, num_rows in last_of.items())[1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxft.data.base import Batch, Features, Field
 from flaxft.data.items import Items
-from flaxft.data.packing import Plan, Rows, items_of_step, round_up, rows_in_order, rows_of_step
+from flaxft.data.packing import Plan, Rows, Shape, items_of_step, round_up, rows_in_order, rows_of_step
 from flaxft.errors import UserError
 
 Augment = Callable[[Features, np.random.Generator], Features]
@@ -26,14 +26,14 @@ class Data:
     max_length: int = 128  # tokens of one example with its special tokens; a longer text becomes overlapping windows
     max_examples: int | None = None  # only the first records of every split, for a quick look
     max_rows: int | None = None  # the most rows in memory at once; a step that needs more accumulates gradients, exactly
-    num_row_counts: int = 3  # shapes that are compiled; more waste less and take longer to start
+    num_shapes: int = 5  # the most shapes of train batches that are compiled; more waste less and take longer to start
     num_slots: int | None = None  # None: as many examples a row as fit; 1: one example a row, no packing
     eval_tokens: int = 4096  # about so many tokens in one evaluation batch, per device
     threads: int = 2  # that make batches ahead of the step
     cache: bool = True  # keep tokenised data in the user's cache folder
 
     def check(self) -> None:
-        for name in ("batch_size", "num_row_counts", "eval_tokens", "threads"):
+        for name in ("batch_size", "num_shapes", "eval_tokens", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}, expected at least 1")
         for name in ("max_examples", "max_rows", "num_slots"):
@@ -57,7 +57,7 @@ class Pipeline:
         """The micro-batches of a training step, numpy arrays with the keys of `flaxft.data.base.Batch`."""
         epoch = step if plan.parts else step // plan.steps_per_epoch  # a part comes round at its own pace: what is random is drawn anew each time
         rows = rows_of_step(plan, self.items.lengths, self.items.item_starts, seed=self.seed, step=step)
-        return [self._arrays(part, row_length=plan.row_length, num_slots=plan.num_slots, epoch=epoch) for part in rows]
+        return [self._arrays(part, epoch=epoch) for part in rows]
 
     def batches(self, plan: Plan, start: int, stop: int, *, threads: int) -> Iterator[list[Batch]]:
         """Steps start .. stop - 1, made ahead by `threads` threads."""
@@ -67,23 +67,21 @@ class Pipeline:
         steps = grain.MapDataset.range(start, stop).map(lambda step: self.batch(plan, int(step)))
         return iter(steps.to_iter_dataset(options))
 
-    def in_order(self, *, row_length: int, num_slots: int, num_rows: int) -> Iterator[Batch]:
+    def in_order(self, shape: Shape) -> Iterator[Batch]:
         """Every item exactly once, in order, all batches of one shape."""
-        parts = rows_in_order(self.items.lengths, self.items.item_starts, row_length=row_length, num_slots=num_slots, num_rows=num_rows)
-        return (self._arrays(part, row_length=row_length, num_slots=num_slots, epoch=None) for part in parts)
+        return (self._arrays(part, epoch=None) for part in rows_in_order(self.items.lengths, self.items.item_starts, shape))
 
     def record_ids(self, plan: Plan, step: int) -> list[int]:
         """The records that a step trains on, for messages."""
         starts = self.items.item_starts[items_of_step(plan, seed=self.seed, step=step)]
         return [int(record) for record in self.items.records[starts]]
 
-    def empty(self, *, num_rows: int, row_length: int, num_slots: int) -> Batch:
+    def empty(self, shape: Shape) -> Batch:
         """A batch of nothing but padding, for compiling its shape."""
-        return self._arrays(Rows([], num_rows), row_length=row_length, num_slots=num_slots, epoch=None)
+        return self._arrays(Rows([], shape), epoch=None)
 
-    def _arrays(self, rows: Rows, *, row_length: int, num_slots: int, epoch: int | None) -> Batch:
-        shape = (round_up(rows.num_rows, self.num_devices), row_length, num_slots)
-        batch = empty_batch(self.fields, *shape)
+    def _arrays(self, rows: Rows, *, epoch: int | None) -> Batch:
+        batch = empty_batch(self.fields, rows.shape._replace(num_rows=round_up(rows.shape.num_rows, self.num_devices)))
         first_slot: dict[tuple[int, int], int] = {}  # item -> where its first feature lies: a number for the group that is below R * S
         times: Counter[int] = Counter()  # a small part of a mixture may give the same item twice: two groups
         for r, features in enumerate(rows.features):
@@ -95,12 +93,13 @@ class Pipeline:
                 start = _lay(batch, feature, number, self.fields, r=r, s=s, start=start)
                 times[number] += 1
                 if feature.group >= 0:
-                    batch["example_group"][r, s] = first_slot.setdefault((int(self.items.item_of[number]), times[number]), r * num_slots + s)
+                    batch["example_group"][r, s] = first_slot.setdefault((int(self.items.item_of[number]), times[number]), r * rows.shape.num_slots + s)
         return batch
 
 
-def empty_batch(fields: Mapping[str, Field], num_rows: int, row_length: int, num_slots: int) -> Batch:
-    """All keys with their padding values: R = num_rows, T = row_length, S = num_slots."""
+def empty_batch(fields: Mapping[str, Field], shape: Shape) -> Batch:
+    """All keys with their padding values."""
+    num_rows, row_length, num_slots = shape
     names = ("input_ids", "token_type_ids", "position_ids", "segment_ids")
     batch: Batch = {name: np.zeros((num_rows, row_length), np.int32) for name in names}
     batch["example_start"] = np.zeros((num_rows, num_slots), np.int32)

@@ -113,6 +113,7 @@ def _outputs(predictor: Predictor, graph: Path) -> Callable[[Batch], Any]:
 
 def _one(predictor: Predictor) -> Batch:
     """A batch of one empty row, for the form of the outputs alone."""
+    from flaxft.data.packing import Shape
     from flaxft.data.pipeline import empty_batch
 
-    return empty_batch(predictor.task.spec(), 1, 16, 1)
+    return empty_batch(predictor.task.spec(), Shape(num_rows=1, row_length=16, num_slots=1))

@@ -113,7 +113,7 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     state = jax.eval_shape(functools.partial(states.create, skeleton.graphdef, tx=tx), skeleton.params)
     shardings = infer(state, skeleton.encoder.sharding, mesh)
     placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
-    empty = pipeline.empty(num_rows=max(plan.row_counts), row_length=plan.row_length, num_slots=plan.num_slots)
+    empty = pipeline.empty(plan.shapes[-1])
     batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows(mesh)) for name, array in empty.items()}
     step = TrainStep(make_loss_fn(task, skeleton.graphdef), tx, seed=cfg.seed, shardings=shardings)
     try:
@@ -121,8 +121,9 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        shape = plan.shapes[-1]
         raise UserError(
-            f"{max(plan.row_counts)} rows of {plan.row_length} tokens do not fit {len(devices)} {devices[0].device_kind} devices ({_first_line(error)}); "
+            f"{shape.num_rows} rows of {shape.row_length} tokens do not fit {len(devices)} {devices[0].device_kind} devices ({_first_line(error)}); "
             "lower data.max_rows or data.batch_size, set model.remat, or split the parameters with mesh.fsdp"
         ) from None
     memory, cost = program.memory_analysis(), program.cost_analysis()

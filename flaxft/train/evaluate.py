@@ -11,19 +11,11 @@ from flax import nnx
 
 from flaxft.data.base import Batch, Source
 from flaxft.data.items import Items
-from flaxft.data.packing import MULTIPLE, round_up
+from flaxft.data.packing import MULTIPLE, Shape, round_up
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import Params
 from flaxft.sharding import num_row_shards, put, replicated, rows
 from flaxft.tasks.base import Task
-
-
-class Shape(NamedTuple):
-    """Of an evaluation batch."""
-
-    num_rows: int
-    row_length: int
-    num_slots: int
 
 
 class Result(NamedTuple):
@@ -50,7 +42,7 @@ class Evaluator:
 
     def compile(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> None:
         if shape not in self._compiled:
-            batch = put(pipeline.empty(num_rows=shape.num_rows, row_length=shape.row_length, num_slots=shape.num_slots), rows(self._mesh))
+            batch = put(pipeline.empty(shape), rows(self._mesh))
             with jax.set_mesh(self._mesh):
                 self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
 
@@ -100,7 +92,7 @@ class Evaluator:
     def _forward(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> Iterator[tuple[Batch, Any]]:
         """Host batches with their fetched results, one behind: the device computes the next while the host takes apart the last."""
         waiting: tuple[Batch, Any] | None = None
-        for batch in pipeline.in_order(row_length=shape.row_length, num_slots=shape.num_slots, num_rows=shape.num_rows):
+        for batch in pipeline.in_order(shape):
             result = self._compiled[shape](params, frozen, put(batch, rows(self._mesh)))
             if waiting:
                 yield waiting[0], jax.device_get(waiting[1])

@@ -18,6 +18,7 @@ from flaxft import errors, files, processes, report
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline, workload
 from flaxft.errors import DiskError, Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
@@ -96,7 +97,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     evals = {name: one for name, one in cfg.evals.items() if name in items}
     scored = [name for name in items if name != "train" or name in evals]
     shape = eval_shape(
-        [items[name] for name in scored], tokens=cfg.data.eval_tokens, num_devices=shards, row_length=plan.row_length, num_slots=cfg.data.num_slots
+        [items[name] for name in scored], tokens=cfg.data.eval_tokens, num_devices=shards, row_length=plan.shapes[-1].row_length, num_slots=cfg.data.num_slots
     )
 
     # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
@@ -118,13 +119,13 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     step_fn = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=cfg.seed, shardings=shardings)
     evaluator = Evaluator(task, state.graphdef, mesh)
 
-    def empty(num_rows: int) -> Batch:
-        return put(pipeline.empty(num_rows=num_rows, row_length=plan.row_length, num_slots=plan.num_slots), rows(mesh))
+    def empty(shape: Shape) -> Batch:
+        return put(pipeline.empty(shape), rows(mesh))
 
     threads = concurrent.futures.ThreadPoolExecutor(4)  # XLA compiles outside the GIL
-    jobs = [threads.submit(step_fn.compile, state, empty(num_rows)) for num_rows in (plan.row_counts if num_steps else ())]
+    jobs = [threads.submit(step_fn.compile, state, empty(one)) for one in (plan.shapes if num_steps else ())]
     if num_steps and not plan.fits:
-        jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.row_counts[-1])))
+        jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.shapes[-1])))
     if scored:
         jobs.append(threads.submit(evaluator.compile, state.params, state.frozen, pipeline, shape))
     threads.shutdown(wait=False)  # what XLA has begun it ends: who is interrupted here does not wait for that

@@ -182,7 +182,7 @@ def plan_of(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, mesh: jax.shard
         seed=cfg.seed,
         num_devices=num_row_shards(mesh),
         hidden_size=checkpoint.encoder.hidden_size,
-        num_row_counts=cfg.data.num_row_counts,
+        num_shapes=cfg.data.num_shapes,
         num_slots=cfg.data.num_slots,
         max_rows=cfg.data.max_rows,
         accumulates=inputs.task.decomposes,
@@ -211,7 +211,7 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
         f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}{f', mesh {sizes}' if sizes else ''}, jax {jax.__version__}",
         f"model: {cfg.model.path}, {num_params:,} parameters, {sum(flatten(state.params)[path].size for path in fresh):,} of them new",
         *(f"{name}: {len(inputs.records[name]):,} records, {len(one):,} examples, {one.num_tokens:,} tokens" for name, one in inputs.items.items()),
-        f"plan: rows of {plan.row_length} tokens with up to {plan.num_slots} examples, {' or '.join(map(str, plan.row_counts))} rows a step",
+        f"plan: {rows_of(plan)}",
         f"padding: {plan.padding_fraction:.1%} expected; {padding_to_longest(cfg, items):.1%} with batches padded to their longest",
     ]
     total = sum(part.weight for part in plan.parts)
@@ -222,10 +222,17 @@ def describe(cfg: Config, inputs: Inputs, plan: Plan, state: TrainState, mesh: j
     if inputs.task.labels:
         shown = ", ".join(map(printable, inputs.task.labels[:12]))
         lines.insert(2, f"{len(inputs.task.labels)} labels: {shown}{' ...' if len(inputs.task.labels) > 12 else ''}")
-    if max(plan.row_counts) < shards:
-        fills = -(-cfg.data.batch_size * shards // max(plan.row_counts))
-        lines.append(f"note: {max(plan.row_counts)} rows leave {shards - max(plan.row_counts)} of {shards} devices empty; data.batch_size={fills} fills them")
+    most = max(shape.num_rows for shape in plan.shapes)
+    if most < shards:
+        fills = -(-cfg.data.batch_size * shards // most)
+        lines.append(f"note: {most} rows leave {shards - most} of {shards} devices empty; data.batch_size={fills} fills them")
     return lines
+
+
+def rows_of(plan: Plan) -> str:
+    """The shapes of a plan, as the log and doctor say them."""
+    shapes = ", ".join(f"{shape.num_rows} x {shape.row_length}" for shape in plan.shapes)
+    return f"{shapes} rows x tokens a step, with up to {max(shape.num_slots for shape in plan.shapes)} examples a row"
 
 
 def padding_to_longest(cfg: Config, items: Items) -> float:

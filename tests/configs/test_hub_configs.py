@@ -95,6 +95,7 @@ import jax
 from flaxft import encoder
 from flaxft.command import from_file
 from flaxft.data.items import build_items
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.models.hf import Untrained
@@ -119,7 +120,7 @@ for name in names:
         loaded = model.skeleton(checkpoint.config, task.head, where=folder)
         tx = make_tx(cfg.optim, make_schedule(cfg.optim, 100))
         state = jax.eval_shape(lambda params: states.create(loaded.graphdef, params, tx), loaded.params)
-        batch = Pipeline(items, task.spec(), seed=0).empty(num_rows=2, row_length=cfg.data.max_length, num_slots=2)
+        batch = Pipeline(items, task.spec(), seed=0).empty(Shape(num_rows=2, row_length=cfg.data.max_length, num_slots=2))
         traced = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=0), donate_argnums=0).trace(state, batch)
         found["products"] = [traced.lower(lowering_platforms=(platform,)).as_text().count("dot_general") for platform in ("cpu", "tpu")]
         found["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(loaded.params))

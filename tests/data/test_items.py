@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flaxft.data import items as items_module
 from flaxft.data.base import Features, Field
 from flaxft.data.items import Items, build_items, default_cache, num_seen_records
-from flaxft.data.packing import Plan, make_parts, rows_of_step
+from flaxft.data.packing import Plan, Shape, make_parts, rows_of_step
 from flaxft.data.pipeline import Pipeline, empty_batch
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import DiskError, UserError
@@ -330,7 +330,7 @@ def table(tmp_path):
 @pytest.mark.parametrize("num_devices", [1, 2, 3])
 def test_layout(table, num_devices):
     """Two rows and an empty third one, then more empty ones up to a multiple of the devices."""
-    (batch,) = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).in_order(row_length=10, num_slots=4, num_rows=3)
+    (batch,) = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).in_order(Shape(row_length=10, num_slots=4, num_rows=3))
     rows = {1: 3, 2: 4, 3: 3}[num_devices]
     i = -100
     wanted = {
@@ -347,7 +347,7 @@ def test_layout(table, num_devices):
         "span": [[[100, 4], [200, 3], [300, 2], [-1, -1]], [[400, 5]] + [[-1, -1]] * 3],
     }
     assert set(batch) == set(wanted)
-    empty = empty_batch(FIELDS, rows, 10, 4)
+    empty = empty_batch(FIELDS, Shape(num_rows=rows, row_length=10, num_slots=4))
     for name, array in batch.items():
         assert array[:2].tolist() == wanted[name], name
         assert array.shape == empty[name].shape, name
@@ -361,7 +361,7 @@ def test_layout(table, num_devices):
 
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_an_empty_batch(table, num_devices):
-    batch = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).empty(num_rows=2, row_length=10, num_slots=3)
+    batch = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).empty(Shape(num_rows=2, row_length=10, num_slots=3))
     assert batch["input_ids"].shape == ({1: 2, 4: 4}[num_devices], 10)
     pads = {"example_id": -1, "example_group": -1, "labels": -100, "vector": 0.5, "span": -1}
     for name, array in batch.items():
@@ -372,7 +372,8 @@ def make_pipeline(tmp_path, **changes):
     rng = np.random.default_rng(0)
     records = [[example(int(rng.integers(2, 9)), first=10 * i)] for i in range(23)]
     items = build(records, tmp_path)
-    plan = Plan(row_length=16, num_slots=3, row_counts=(2, 3), batch_size=6, num_items=23, fingerprint=items.fingerprint, padding_fraction=0, fits=False)
+    shapes = (Shape(2, 16, 3), Shape(3, 16, 3))
+    plan = Plan(shapes=shapes, batch_size=6, num_items=23, fingerprint=items.fingerprint, padding_fraction=0, fits=False)
     return Pipeline(items, FIELDS, seed=1, **changes), plan
 
 
@@ -401,7 +402,7 @@ def test_no_steps_left(tmp_path):
 
 
 def test_steps_of_an_epoch(tmp_path):
-    """Each item once an epoch; a step that needs more rows than the largest count becomes micro-batches; more devices only add empty rows."""
+    """Each item once an epoch; a step that needs more than the last shape becomes micro-batches; more devices only add empty rows."""
     pipeline, plan = make_pipeline(tmp_path)
     wide, _ = make_pipeline(tmp_path, num_devices=4)
     for epoch in range(2):
@@ -409,7 +410,7 @@ def test_steps_of_an_epoch(tmp_path):
         for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
             batches = pipeline.batch(plan, step)
             rows = rows_of_step(plan, pipeline.items.lengths, pipeline.items.item_starts, seed=1, step=step)
-            assert [len(batch["input_ids"]) for batch in batches] == [part.num_rows for part in rows]
+            assert [len(batch["input_ids"]) for batch in batches] == [part.shape.num_rows for part in rows]
             ids += [number for batch in batches for number in batch["example_id"].ravel().tolist() if number >= 0]
             for batch, more in zip(batches, wide.batch(plan, step), strict=True):
                 num = len(batch["input_ids"])
@@ -424,7 +425,7 @@ def test_an_item_twice_in_a_step_is_two_groups(tmp_path):
     """A small part of a mixture comes round inside of one step; the choices of a question are those of one copy."""
     items = build([[example(3, first=10, group=0), example(4, first=20, group=0)], [example(2, first=30)], [example(2, first=40)]], tmp_path)
     parts = make_parts({"questions": 1, "texts": 2}, weights={"questions": 3, "texts": 1}, temperature=1.0)
-    plan = Plan(row_length=16, num_slots=4, row_counts=(4,), batch_size=4, num_items=3, fingerprint="", padding_fraction=0, fits=True, parts=parts)
+    plan = Plan(shapes=(Shape(4, 16, 4),), batch_size=4, num_items=3, fingerprint="", padding_fraction=0, fits=True, parts=parts)
     (batch,) = Pipeline(items, FIELDS, seed=1).batch(plan, 0)
     groups, ids = batch["example_group"].ravel(), batch["example_id"].ravel()
     assert sorted(ids[ids >= 0].tolist())[:6] == [0, 0, 0, 1, 1, 1]
@@ -443,7 +444,7 @@ def test_randomness_of_parts_is_drawn_anew_each_step(tmp_path):
 
     items = build([[example(2, first=i)] for i in range(20)], tmp_path)
     parts = make_parts({"a": 2, "b": 18}, weights={"a": 1, "b": 1}, temperature=1.0)
-    plan = Plan(row_length=16, num_slots=4, row_counts=(2,), batch_size=4, num_items=20, fingerprint="", padding_fraction=0, fits=True, parts=parts)
+    plan = Plan(shapes=(Shape(2, 16, 4),), batch_size=4, num_items=20, fingerprint="", padding_fraction=0, fits=True, parts=parts)
     pipeline = Pipeline(items, FIELDS, seed=1, augment=augment)
     for step in range(5):
         pipeline.batch(plan, step)
@@ -471,11 +472,12 @@ def test_augment_depends_on_seed_epoch_and_item(tmp_path):
         return found
 
     pipeline, plan = make_pipeline(tmp_path, augment=augment)
-    other_plan = Plan(**(vars(plan) | {"batch_size": 4, "row_length": 32}))
+    other_plan = Plan(**(vars(plan) | {"batch_size": 4, "shapes": (Shape(3, 32, 3),)}))
     assert labels(pipeline, plan, 0) == labels(pipeline, other_plan, 0)
     assert labels(pipeline, plan, 0) != labels(pipeline, plan, 1)
     plain, _ = make_pipeline(tmp_path)
-    for one, other in zip(pipeline.in_order(row_length=16, num_slots=3, num_rows=2), plain.in_order(row_length=16, num_slots=3, num_rows=2), strict=True):
+    shape = Shape(row_length=16, num_slots=3, num_rows=2)
+    for one, other in zip(pipeline.in_order(shape), plain.in_order(shape), strict=True):
         assert_equal_steps([one], [other])
 
 

@@ -149,10 +149,11 @@ def test_batches_are_made_without_jax(tmp_path):
     """The whole data path is imported without jax, and what it hands to the step are numpy arrays."""
     done = subprocess.run([sys.executable, "-c", BATCHES], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+    from flaxft.data.packing import Shape
     from flaxft.data.pipeline import Pipeline
     from tests.tasks.contract import prepare
 
     _, task, items, _ = prepare(tmp_path, "token_classification")
-    batches = list(Pipeline(items, task.spec(), seed=0).in_order(row_length=32, num_slots=4, num_rows=2))
+    batches = list(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=4, num_rows=2)))
     assert batches
     assert all(type(array) is np.ndarray for batch in batches for array in batch.values())

@@ -17,7 +17,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-SMALL = ["--config.num_steps=2", "--config.data.max_examples=20", "--config.data.num_row_counts=1"]
+SMALL = ["--config.num_steps=2", "--config.data.max_examples=20", "--config.data.num_shapes=1"]
 PACKAGED = {"relation"}  # the markers @ and # are not in the tiny vocabulary
 COMMAND = ["python", "-m", "flaxft.main"]
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 import flaxft
 from flaxft.data.items import build_items
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.errors import UserError
 from flaxft.export import hf
@@ -61,7 +62,7 @@ def ours_packed(predictor: Predictor) -> tuple[list[Any], list[np.ndarray]]:
     graphdef = nnx.split(nnx.eval_shape(lambda: _model(predictor)), nnx.Param)[0]
     forward = jax.jit(lambda params, batch: nnx.merge(graphdef, params)(batch))
     found: dict[int, np.ndarray] = {}
-    for batch in Pipeline(items, predictor.task.spec(), seed=0).in_order(row_length=64, num_slots=8, num_rows=8):
+    for batch in Pipeline(items, predictor.task.spec(), seed=0).in_order(Shape(row_length=64, num_slots=8, num_rows=8)):
         outputs = forward(predictor.params, batch)
         for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
             number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])

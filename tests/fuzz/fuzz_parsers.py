@@ -31,8 +31,8 @@ RUN = {
     },
     "facts": {"data": {}, "model": "1", "tokenizer": "2", "vocab_size": 8, "max_length": 8},
 }  # fmt: skip
-PLAN = {"row_length": 16, "num_slots": 2, "row_counts": [1, 2], "batch_size": 2, "num_items": 3, "fingerprint": "x", "padding_fraction": 0.5, "fits": True,
-     "version": 1}
+PLAN = {"shapes": [[1, 16, 2], [2, 16, 2]], "batch_size": 2, "num_items": 3, "fingerprint": "x", "padding_fraction": 0.5, "fits": True, "parts": [],
+     "version": 2}
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "ab", "qas": [{"id": "1", "question": "q", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}
 MANIFEST = {"version": 1, "step": 3, "host": {}, "facts": {}, "versions": {}, "files": {"a": {"sha256": "0", "size": 1}}, "digest": "0"}
 ENTRY = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      '

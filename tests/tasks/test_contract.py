@@ -11,6 +11,7 @@ from flax import nnx
 
 import flaxft
 from flaxft import config as configs
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import flatten
 from flaxft.sharding import make_mesh, num_row_shards
@@ -54,7 +55,7 @@ def test_packed_equals_unpacked(tmp_path, family, row_length):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_depend_on_the_batch_alone(tmp_path, family):
     _, task, items, loaded = prepare(tmp_path, family)
-    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(row_length=32, num_slots=1, num_rows=len(items.lengths))))
+    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=1, num_rows=len(items.lengths)))))
     halves = jax.tree.map(lambda leaf: np.asarray(leaf) * 0.5, loaded.params)
     weights = [
         {name: float(weight) for name, (_, weight) in task.loss(nnx.merge(loaded.graphdef, params)(batch), batch).items()} for params in (loaded.params, halves)

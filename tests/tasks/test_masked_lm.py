@@ -19,6 +19,7 @@ import flaxft
 from flaxft.config import Eval
 from flaxft.data.base import IGNORE
 from flaxft.data.items import build_items
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
@@ -143,7 +144,7 @@ def small(checkpoint, task, texts, tokenizer, tmp_path, *, num_rows, row_length=
     task = dataclasses.replace(task, train=str(file))
     items = build_items(task.records("train"), task, tokenizer, max_length=32, key=repr(task), use_cache=False)
     loaded = Pretrained(path=checkpoint.name).load(checkpoint, task.head, reuse_head=False, seed=0)
-    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(row_length=row_length, num_slots=num_slots, num_rows=num_rows)))
+    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows))))
     return task, items, loaded, batch
 
 

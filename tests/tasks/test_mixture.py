@@ -17,7 +17,7 @@ from flaxft import config as configs
 from flaxft.config import differences
 from flaxft.data.base import Chain, Records
 from flaxft.data.items import build_items
-from flaxft.data.packing import make_parts, make_plan
+from flaxft.data.packing import Shape, make_parts, make_plan
 from flaxft.data.pipeline import Pipeline
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
@@ -69,9 +69,9 @@ def mixture(tmp_path):
 
 def whole_batch(items, task, *, parts=(), augment=None):
     """All items in one packed batch, short features in rows with long ones of whatever task."""
-    settings = dict(fingerprint="", batch_size=len(items), num_steps=1, seed=0, num_devices=1, hidden_size=32, num_row_counts=1)
+    settings = dict(fingerprint="", batch_size=len(items), num_steps=1, seed=0, num_devices=1, hidden_size=32, num_shapes=1)
     plan = make_plan(items.lengths, items.item_starts, parts=parts, **settings)
-    plan = dataclasses.replace(plan, row_length=128, num_slots=16)
+    plan = dataclasses.replace(plan, shapes=(Shape(plan.shapes[-1].num_rows, 128, 16),))
     (batch,) = Pipeline(items, task.spec(), seed=0, augment=augment).batch(plan, 0)
     return batch
 
@@ -252,7 +252,7 @@ def test_accumulation_is_exact(whole, tmp_path):
     still = {"model.hidden_dropout": 0.0, "model.attention_dropout": 0.0, "model.classifier_dropout": 0.0, "optim.learning_rate": 1e-3, "num_steps": 6}
     run(run_config(folder, **still), tmp_path / "one")
     run(run_config(folder, **still, **{"data.max_rows": 2}), tmp_path / "many")
-    assert json.loads((tmp_path / "many/plan.json").read_text())["row_counts"][-1] <= 2
+    assert json.loads((tmp_path / "many/plan.json").read_text())["shapes"][-1][0] <= 2
     one, many = tiny.losses(tmp_path / "one"), tiny.losses(tmp_path / "many")
     assert max(abs(one[step] - many[step]) for step in one) < 1e-5 * max(1.0, *one.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import flatten
 from flaxft.optim import Optim, make_schedule, make_tx
@@ -19,7 +20,7 @@ def test_the_step_lowers(tmp_path, family, dtype):
     _, task, items, loaded = prepare(tmp_path, family, **{"model.dtype": dtype})
     tx = make_tx(Optim(), make_schedule(Optim(), 100))
     state = states.create(loaded.graphdef, jax.tree.map(jax.numpy.asarray, loaded.params), tx)
-    batch = Pipeline(items, task.spec(), seed=0).empty(num_rows=4, row_length=32, num_slots=4)
+    batch = Pipeline(items, task.spec(), seed=0).empty(Shape(num_rows=4, row_length=32, num_slots=4))
     traced = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=0), donate_argnums=0).trace(state, batch)
     for platform in ("tpu", "cuda"):
         text = traced.lower(lowering_platforms=(platform,)).as_text()

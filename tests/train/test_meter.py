@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Workload, empty_batch, workload
 from flaxft.log import Writer
 from flaxft.train import meter as meters
@@ -114,7 +115,7 @@ def test_memory():
 
 
 def test_workload_counts_what_is_there():
-    batch = empty_batch({}, 3, 16, 4)
+    batch = empty_batch({}, Shape(num_rows=3, row_length=16, num_slots=4))
     assert workload([batch]) == (0, 0, 48)
     batch["segment_ids"][0, :10] = 1
     batch["example_weight"][0, :2] = np.float32(1)

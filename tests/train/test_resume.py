@@ -137,13 +137,34 @@ def test_changed_data_is_refused(uninterrupted, tmp_path):
     run(tiny.config(folder, **{"task.train": str(moved)}), workdir)  # the same content under another name
 
 
+def test_several_shapes(uninterrupted, tmp_path, monkeypatch):
+    """All are compiled before the first step, a run that goes on has the same bits, and which rows a step has changes no loss."""
+    folder, _ = uninterrupted
+    monkeypatch.setattr("flaxft.data.packing.WORTH", 0.0)
+    many = {"data.num_shapes": 3, "checkpoint.every": 3}
+    results = run(tiny.config(folder, **many), tmp_path / "run")
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert len(plan["shapes"]) == 3
+    assert results["compiles_after_start"] == 0
+    before = tiny.losses(tmp_path / "run"), final_arrays(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(NUM_STEPS))
+    assert run(tiny.config(folder, **many), tmp_path / "run")["steps"] == NUM_STEPS
+    assert (tiny.losses(tmp_path / "run"), final_arrays(tmp_path / "run")) == before
+
+    still = {"model.hidden_dropout": 0.0, "model.attention_dropout": 0.0, "model.classifier_dropout": 0.0, "optim.learning_rate": 1e-3}
+    run(tiny.config(folder, **still, **many), tmp_path / "three")
+    run(tiny.config(folder, **still), tmp_path / "one")
+    three, one = tiny.losses(tmp_path / "three"), tiny.losses(tmp_path / "one")
+    assert max(abs(three[step] - one[step]) for step in one) < 1e-5
+
+
 def test_accumulation_is_exact(uninterrupted, tmp_path):
     """Micro-batches give the losses of one batch (dropout off: its mask follows rows within the micro-batch)."""
     folder, _ = uninterrupted
     still = {"model.hidden_dropout": 0.0, "model.attention_dropout": 0.0, "model.classifier_dropout": 0.0, "optim.learning_rate": 1e-3}
     whole = run(tiny.config(folder, **still), tmp_path / "whole")
     parts = run(tiny.config(folder, **still, **{"data.max_rows": 2}), tmp_path / "parts")
-    assert json.loads((tmp_path / "parts" / "plan.json").read_text())["row_counts"][-1] <= 2
+    assert json.loads((tmp_path / "parts" / "plan.json").read_text())["shapes"][-1][0] <= 2
     assert parts["compiles_after_start"] == 0
     one, many = tiny.losses(tmp_path / "whole"), tiny.losses(tmp_path / "parts")
     assert max(abs(one[step] - many[step]) for step in one) < 1e-5
