@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from flaxft.data.base import Batch
+from flaxft.data.packing import Shape
 from flaxft.models.base import Params
 from flaxft.tasks.base import Task, Terms
 from flaxft.train.state import TrainState
@@ -71,12 +72,12 @@ class TrainStep:
             "add": jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), out_shardings=whole),
             "update": jax.jit(update, donate_argnums=0, out_shardings=after),
         }
-        self._compiled: dict[tuple[str, int], Any] = {}
+        self._compiled: dict[tuple[str, Shape | None], Any] = {}  # None: of no batch
 
     def compile(self, state: TrainState, batch: Batch) -> Any:
         """For the shape of `batch` as a step of its own; returns the program. Arrays or ShapeDtypeStructs, as for `compile_accumulation`."""
         with jax.set_mesh(self._mesh):
-            program = self._compiled["step", _num_rows(batch)] = self._jit["step"].lower(state, batch).compile()
+            program = self._compiled["step", _shape(batch)] = self._jit["step"].lower(state, batch).compile()
         return program
 
     def compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
@@ -85,7 +86,7 @@ class TrainStep:
             return self._compile_accumulation(state, batch)
 
     def _compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
-        programs, rows = self._compiled, _num_rows(batch)
+        programs, shape = self._compiled, _shape(batch)
         lowered = {"zeros": self._jit["zeros"].lower(state), "weights": self._jit["weights"].lower(state, batch)}
         loss, gradients = _arguments(lowered["zeros"].out_info, self._sums)
         weights = lowered["weights"].out_info
@@ -95,20 +96,20 @@ class TrainStep:
         lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients)
         lowered["update"] = self._jit["update"].lower(state, loss, gradients)
         for name, one in lowered.items():
-            programs[name, rows if name in ("weights", "accumulate") else 0] = one.compile()
-        return programs["accumulate", rows]
+            programs[name, shape if name in ("weights", "accumulate") else None] = one.compile()
+        return programs["accumulate", shape]
 
     def __call__(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
         programs = self._compiled
         if len(batches) == 1:
-            return programs["step", _num_rows(batches[0])](state, batches[0])
-        totals = programs["weights", _num_rows(batches[0])](state, batches[0])
+            return programs["step", _shape(batches[0])](state, batches[0])
+        totals = programs["weights", _shape(batches[0])](state, batches[0])
         for batch in batches[1:]:
-            totals = programs["add", 0](totals, programs["weights", _num_rows(batch)](state, batch))
-        loss, gradients = programs["zeros", 0](state)
+            totals = programs["add", None](totals, programs["weights", _shape(batch)](state, batch))
+        loss, gradients = programs["zeros", None](state)
         for part, batch in enumerate(batches):
-            loss, gradients = programs["accumulate", _num_rows(batch)](state, batch, totals, np.int32(part), loss, gradients)
-        return programs["update", 0](state, loss, gradients)
+            loss, gradients = programs["accumulate", _shape(batch)](state, batch, totals, np.int32(part), loss, gradients)
+        return programs["update", None](state, loss, gradients)
 
 
 def _arguments(outputs: Any, shardings: Any) -> Any:
@@ -146,5 +147,6 @@ def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, gradie
     return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state, num_nonfinite=num_nonfinite), metrics
 
 
-def _num_rows(batch: Batch) -> int:
-    return int(batch["input_ids"].shape[0])
+def _shape(batch: Batch) -> Shape:
+    (num_rows, row_length), num_slots = batch["input_ids"].shape, batch["example_start"].shape[1]
+    return Shape(num_rows, row_length, num_slots)
