@@ -49,8 +49,9 @@ def main() -> None:
         inputs = open_inputs(cfg, checkpoint, poll=lambda: None)
     items, records = inputs.items["train"], inputs.records["train"]
     loaded = cfg.model.load(checkpoint, inputs.task.head, reuse_head=False, seed=0)
-    shape = eval_shape([items], tokens=cfg.data.eval_tokens, num_devices=1, row_length=128, num_slots=None)
-    evaluator = Evaluator(inputs.task, loaded.graphdef, make_mesh(cfg.mesh))
+    mesh = make_mesh(cfg.mesh)
+    shape = eval_shape([items], tokens=cfg.data.eval_tokens, mesh=mesh, hidden_size=checkpoint.encoder.hidden_size, num_slots=None)
+    evaluator = Evaluator(inputs.task, loaded.graphdef, mesh)
     params, pipeline = jax.tree.map(jax.numpy.asarray, loaded.params), Pipeline(items, inputs.task.spec(), seed=0)
     evaluator.compile(params, {}, pipeline, shape)
     ratios = []

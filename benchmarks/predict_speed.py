@@ -181,7 +181,7 @@ def differences(folder: Path, predictor: Any, items: Any, shape: Any, ids: Ids) 
     from flaxft.data.pipeline import Pipeline
 
     pipeline = Pipeline(items, predictor.task.spec(), seed=0)
-    batch = next(pipeline.in_order(shape))
+    batch = next(pipeline.once(shape))
     outputs = np.asarray(jax.jit(lambda params, batch: nnx.merge(predictor.graphdef, params)(batch, deterministic=True))(predictor.params, batch))
     places = list(zip(*np.nonzero(batch["example_weight"]), strict=True))
     numbers = [int(batch["example_id"][place]) for place in places]

@@ -26,7 +26,7 @@ from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenize
 from flaxft.errors import DamagedError, UserError, nearest
 from flaxft.models import hf
 from flaxft.models.base import Loaded, Model
-from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put
+from flaxft.sharding import Mesh, infer, make_mesh, put
 from flaxft.tasks.base import Several, Task, fits_head
 from flaxft.train.evaluate import Evaluator, Result, eval_shape
 
@@ -127,10 +127,8 @@ class Predictor:
         items = build_items(
             records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache, start_workers=start_workers
         )
-        shards = num_row_shards(self.mesh)
-        # a power of two: calls with texts of other lengths meet compiled shapes again
-        length = 1 << max(4, int(items.lengths.max()) - 1).bit_length()
-        return items, eval_shape([items], tokens=self.data.eval_tokens, num_devices=shards, row_length=length, num_slots=self.data.num_slots)
+        sizes = {"tokens": self.data.eval_tokens, "hidden_size": self.encoder.hidden_size, "num_slots": self.data.num_slots}
+        return items, eval_shape([items], mesh=self.mesh, **sizes)
 
 
 def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None, dtype: str | None = None) -> Predictor:

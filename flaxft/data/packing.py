@@ -26,6 +26,7 @@ MULTIPLE = 16  # T is a multiple of it: whole vectors on CPU, whole tiles in bfl
 SIMULATED_STEPS = 2000  # the last shape holds each of so many steps; a run no longer than that is known exactly
 TRIAL_STEPS = 512  # steps that the shapes are chosen by
 CHUNK = 256  # steps that are looked at together
+WINDOW_TOKENS = 1 << 15  # that evaluation packs together, or two batches
 SHARE_UNIT = 1 << 20  # weights that are no whole numbers are rounded to this fraction of one
 ATTENTION_FACTOR = 4.0  # attention's time over its share of the products, as measured on CPU (batched products are slower, softmax and dropout come on top)
 # A further shape has to save a run the work of so many tokens. Compiling one takes 1.5 s for a small encoder on CPU, in which a step computes 4,000 tokens,
@@ -166,13 +167,17 @@ def pack(items: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> l
     items: the features of each item (all of an item's features stay in one micro-batch); lengths: (num_features,) tokens of each feature; a micro-batch has
     at most the shape's rows. Order and result depend on the arguments alone.
     """
+    return [batch.rows for batch in _fill(items, lengths, shape)]
+
+
+def _fill(items: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> list[_Open]:
     batches: list[_Open] = []
     for item in _longest_first(items, lengths):
         if not any(batch.place(item, lengths) for batch in batches):
             batches.append(_Open(shape))
             if not batches[-1].place(item, lengths):
                 raise UserError(f"one item has {len(item)} features, which do not fit {shape.num_rows} rows of {shape.row_length} tokens; raise data.max_rows")
-    return [batch.rows for batch in batches]
+    return batches
 
 
 def _longest_first(items: Sequence[Sequence[int]], lengths: np.ndarray) -> list[Sequence[int]]:
@@ -183,26 +188,32 @@ class _Open:
     """A micro-batch that is being filled."""
 
     def __init__(self, shape: Shape):
-        self.rows: list[list[int]] = []
-        self._room: list[int] = []
-        self._shape = shape
+        self.items: list[Sequence[int]] = []
+        self._rows: list[list[int]] = [[] for _ in range(shape.num_rows)]
+        self._room = np.full(shape.num_rows, shape.row_length)  # 0 in a row that has no slot left
+        self._num_slots = shape.num_slots
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """Those that hold something."""
+        return [row for row in self._rows if row]  # first-fit leaves none empty before one that is not
 
     def place(self, item: Sequence[int], lengths: np.ndarray) -> bool:
         """Puts all features of an item into the first rows that have room, or changes nothing."""
-        before = [len(row) for row in self.rows], list(self._room)
+        before = self._room.copy() if len(item) > 1 else self._room
+        placed: list[int] = []
         for feature in item:
             length = int(lengths[feature])
-            row = next((r for r, room in enumerate(self._room) if room >= length and len(self.rows[r]) < self._shape.num_slots), None)
-            if row is None:
-                if len(self.rows) == self._shape.num_rows or length > self._shape.row_length:
-                    self.rows = [self.rows[r][:n] for r, n in enumerate(before[0])]
-                    self._room = before[1]
-                    return False
-                row = len(self.rows)
-                self.rows.append([])
-                self._room.append(self._shape.row_length)
-            self.rows[row].append(feature)
-            self._room[row] -= length
+            row = int((self._room >= length).argmax())
+            if self._room[row] < length:
+                self._room = before
+                for r in reversed(placed):
+                    self._rows[r].pop()
+                return False
+            self._rows[row].append(feature)
+            self._room[row] = self._room[row] - length if len(self._rows[row]) < self._num_slots else 0
+            placed.append(row)
+        self.items.append(item)
         return True
 
 
@@ -218,22 +229,29 @@ def rows_of_step(plan: Plan, lengths: np.ndarray, item_starts: np.ndarray, *, se
     return [Rows(rows, plan.shapes[-1]) for rows in pack(items, lengths, plan.shapes[-1])]
 
 
-def rows_in_order(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape) -> Iterator[Rows]:
-    """Every item exactly once, in order: a batch takes items as long as first-fit finds them room. For evaluation and prediction."""
-    batch = _Open(shape)
+def rows_once(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape) -> Iterator[Rows]:
+    """Every item exactly once, nearly in order: the items of a window are packed together, the last batch of it goes into the next one. For evaluation."""
+    window = max(2 * shape.num_rows * shape.row_length, WINDOW_TOKENS)
+    waiting: list[Sequence[int]] = []
+    tokens = 0
     for i in range(len(item_starts) - 1):
         item = range(item_starts[i], item_starts[i + 1])
-        if not batch.place(item, lengths):
-            yield Rows(batch.rows, shape)
-            batch = _Open(shape)
-            placed = batch.place(item, lengths)
-            assert placed, (len(item), shape)  # `eval_shape` has a row for each feature of the largest item
-    if batch.rows:
-        yield Rows(batch.rows, shape)
+        waiting.append(item)
+        tokens += sum(int(lengths[feature]) for feature in item)
+        if tokens >= window:
+            *full, last = _fill(waiting, lengths, shape)
+            yield from (Rows(batch.rows, shape) for batch in full)
+            waiting, tokens = last.items, sum(int(lengths[feature]) for item in last.items for feature in item)
+    yield from (Rows(batch.rows, shape) for batch in _fill(waiting, lengths, shape))
 
 
 def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
+
+
+def position_cost(row_length: int, *, hidden_size: int) -> float:
+    """Work of one position, in the work of its dense products: those are 1, and attention's share of all products is T / (6 D)."""
+    return 1.0 + ATTENTION_FACTOR * row_length / (6.0 * hidden_size)
 
 
 def make_plan(
@@ -254,9 +272,9 @@ def make_plan(
 ) -> Plan:
     """Chooses at most `num_shapes` shapes for the lengths; fewer where one more would save the run too little (`WORTH`).
 
-    The cost of a shape is R T (1 + a T): dense work per token, and attention's, whose share of the products is T / (6 D). A step pays for the cheapest shape
-    that it fits. R counts as it is computed, up to a multiple of `num_devices`: empty rows that fill devices cost as much as full ones, which is what
-    shrinks T on many devices. `num_slots=1` packs nothing. Without `accumulates` every step is one micro-batch: all of them are looked at, however many.
+    A step pays R T times `position_cost` of the cheapest shape that it fits. R counts as it is computed, up to a multiple of `num_devices`: empty rows that
+    fill devices cost as much as full ones, which is what shrinks T on many devices. `num_slots=1` packs nothing. Without `accumulates` every step is one
+    micro-batch: all of them are looked at, however many.
     Raises UserError where `max_rows` does not allow that.
     """
     longest = round_up(int(lengths.max()), MULTIPLE)
@@ -358,7 +376,7 @@ def _choose(
         return round_up(num_rows, num_devices) * row_length
 
     def cost(num_rows: int, row_length: int) -> float:
-        return size(num_rows, row_length) * (1.0 + ATTENTION_FACTOR * row_length / (6.0 * hidden_size))
+        return size(num_rows, row_length) * position_cost(row_length, hidden_size=hidden_size)
 
     trial = {length: needed[:TRIAL_STEPS] for length, needed in rows.items()}
     largest = {(length, cost(num_rows, length)): num_rows for length, num_rows in last_of.items()}  # of the row counts that cost the same the largest

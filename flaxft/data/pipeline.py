@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxft.data.base import Batch, Features, Field
 from flaxft.data.items import Items
-from flaxft.data.packing import Plan, Rows, Shape, items_of_step, round_up, rows_in_order, rows_of_step
+from flaxft.data.packing import Plan, Rows, Shape, items_of_step, round_up, rows_of_step, rows_once
 from flaxft.errors import UserError
 
 Augment = Callable[[Features, np.random.Generator], Features]
@@ -28,15 +28,15 @@ class Data:
     max_rows: int | None = None  # the most rows in memory at once; a step that needs more accumulates gradients, exactly
     num_shapes: int = 5  # the most shapes of train batches that are compiled; more waste less and take longer to start
     num_slots: int | None = None  # None: as many examples a row as fit; 1: one example a row, no packing
-    eval_tokens: int = 4096  # about so many tokens in one evaluation batch, per device
+    eval_tokens: int | None = None  # about so many tokens in one evaluation batch, per device; None: 2048 on CPU, 4096 elsewhere
     threads: int = 2  # that make batches ahead of the step
     cache: bool = True  # keep tokenised data in the user's cache folder
 
     def check(self) -> None:
-        for name in ("batch_size", "num_shapes", "eval_tokens", "threads"):
+        for name in ("batch_size", "num_shapes", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("max_examples", "max_rows", "num_slots"):
+        for name in ("max_examples", "max_rows", "num_slots", "eval_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}, expected at least 1, or none")
         if self.max_length < 3:
@@ -67,9 +67,9 @@ class Pipeline:
         steps = grain.MapDataset.range(start, stop).map(lambda step: self.batch(plan, int(step)))
         return iter(steps.to_iter_dataset(options))
 
-    def in_order(self, shape: Shape) -> Iterator[Batch]:
-        """Every item exactly once, in order, all batches of one shape."""
-        return (self._arrays(part, epoch=None) for part in rows_in_order(self.items.lengths, self.items.item_starts, shape))
+    def once(self, shape: Shape) -> Iterator[Batch]:
+        """Every item exactly once, nearly in order, all batches of one shape."""
+        return (self._arrays(part, epoch=None) for part in rows_once(self.items.lengths, self.items.item_starts, shape))
 
     def record_ids(self, plan: Plan, step: int) -> list[int]:
         """The records that a step trains on, for messages."""

@@ -92,13 +92,11 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
 
     # ---- the plan: which items, in which rows ---------------------------------------------------------------------------------------------------
     plan = prepare.read_or_make_plan(cfg, checkpoint, inputs, mesh, workdir, num_steps=num_steps)
-    shards = num_row_shards(mesh)
-    pipeline = Pipeline(items["train"], task.spec(), seed=cfg.seed, num_devices=shards, augment=task.augment)
+    pipeline = Pipeline(items["train"], task.spec(), seed=cfg.seed, num_devices=num_row_shards(mesh), augment=task.augment)
     evals = {name: one for name, one in cfg.evals.items() if name in items}
     scored = [name for name in items if name != "train" or name in evals]
-    shape = eval_shape(
-        [items[name] for name in scored], tokens=cfg.data.eval_tokens, num_devices=shards, row_length=plan.shapes[-1].row_length, num_slots=cfg.data.num_slots
-    )
+    sizes = {"tokens": cfg.data.eval_tokens, "hidden_size": checkpoint.encoder.hidden_size, "num_slots": cfg.data.num_slots}
+    shape = eval_shape([items[name] for name in scored], mesh=mesh, **sizes)
 
     # ---- the model and its state ----------------------------------------------------------------------------------------------------------------
     tx = make_tx(cfg.optim, schedule)

@@ -330,7 +330,7 @@ def table(tmp_path):
 @pytest.mark.parametrize("num_devices", [1, 2, 3])
 def test_layout(table, num_devices):
     """Two rows and an empty third one, then more empty ones up to a multiple of the devices."""
-    (batch,) = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).in_order(Shape(row_length=10, num_slots=4, num_rows=3))
+    (batch,) = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).once(Shape(row_length=10, num_slots=4, num_rows=3))
     rows = {1: 3, 2: 4, 3: 3}[num_devices]
     i = -100
     wanted = {
@@ -477,7 +477,7 @@ def test_augment_depends_on_seed_epoch_and_item(tmp_path):
     assert labels(pipeline, plan, 0) != labels(pipeline, plan, 1)
     plain, _ = make_pipeline(tmp_path)
     shape = Shape(row_length=16, num_slots=3, num_rows=2)
-    for one, other in zip(pipeline.in_order(shape), plain.in_order(shape), strict=True):
+    for one, other in zip(pipeline.once(shape), plain.once(shape), strict=True):
         assert_equal_steps([one], [other])
 
 

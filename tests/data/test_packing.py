@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from fractions import Fraction
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxft.data import packing
-from flaxft.data.packing import Part, Plan, Shape, fill_rows, items_of_step, make_parts, make_plan, num_drawn, pack, rows_in_order, rows_of_step
+from flaxft.data.packing import Part, Plan, Shape, fill_rows, items_of_step, make_parts, make_plan, num_drawn, pack, rows_of_step, rows_once
 from flaxft.errors import UserError
 
 
@@ -72,14 +71,27 @@ def test_pack_places_every_feature_once(table, num_slots, max_rows):
     check_rows(batches, lengths, items, row_length=32, num_slots=num_slots, max_rows=max_rows)
 
 
-@given(table=tables(), num_slots=st.integers(1, 6))
-def test_rows_in_order_visit_every_item_once_and_in_order(table, num_slots):
+@given(table=tables(), num_slots=st.integers(1, 6), window=st.sampled_from([1, 300, 10**6]))
+def test_rows_once_visit_every_item_once(table, num_slots, window):
     lengths, starts = table
     items = [range(starts[i], starts[i + 1]) for i in range(len(starts) - 1)]
-    batches = [batch.features for batch in rows_in_order(lengths, starts, Shape(num_rows=3, row_length=32, num_slots=num_slots))]
-    check_rows(batches, lengths, items, row_length=32, num_slots=num_slots, max_rows=3)
-    bounds = [(min(f for row in rows for f in row), max(f for row in rows for f in row)) for rows in batches]
-    assert all(before[1] < after[0] for before, after in itertools.pairwise(bounds))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "WINDOW_TOKENS", window)
+        found = list(rows_once(lengths, starts, Shape(num_rows=3, row_length=32, num_slots=num_slots)))
+    check_rows([batch.features for batch in found], lengths, items, row_length=32, num_slots=num_slots, max_rows=3)
+    assert all(batch.features for batch in found)
+
+
+def test_rows_once_need_few_batches_and_hold_few_items():
+    lengths = np.random.default_rng(0).integers(4, 60, 5000)
+    lengths[17] = 64
+    shape = Shape(num_rows=8, row_length=64, num_slots=16)
+    found = list(rows_once(lengths, np.arange(5001), shape))
+    assert lengths.sum() / (len(found) * shape.num_rows * shape.row_length) > 0.96
+    numbers = [[feature for row in batch.features for feature in row] for batch in found]
+    width = 2 * packing.WINDOW_TOKENS / lengths.mean()  # of a window, with what was left of the one before
+    assert all(max(batch) - min(batch) < width for batch in numbers)
+    assert list(rows_once(lengths[:0], np.zeros(1, int), shape)) == []
 
 
 def plan_for_any_gain(*args, **settings):

@@ -154,6 +154,6 @@ def test_batches_are_made_without_jax(tmp_path):
     from tests.tasks.contract import prepare
 
     _, task, items, _ = prepare(tmp_path, "token_classification")
-    batches = list(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=4, num_rows=2)))
+    batches = list(Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=4, num_rows=2)))
     assert batches
     assert all(type(array) is np.ndarray for batch in batches for array in batch.values())

@@ -62,7 +62,7 @@ def ours_packed(predictor: Predictor) -> tuple[list[Any], list[np.ndarray]]:
     graphdef = nnx.split(nnx.eval_shape(lambda: _model(predictor)), nnx.Param)[0]
     forward = jax.jit(lambda params, batch: nnx.merge(graphdef, params)(batch))
     found: dict[int, np.ndarray] = {}
-    for batch in Pipeline(items, predictor.task.spec(), seed=0).in_order(Shape(row_length=64, num_slots=8, num_rows=8)):
+    for batch in Pipeline(items, predictor.task.spec(), seed=0).once(Shape(row_length=64, num_slots=8, num_rows=8)):
         outputs = forward(predictor.params, batch)
         for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
             number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])

@@ -77,7 +77,7 @@ def compute(task, items, loaded, *, row_length, num_slots, num_rows):
         return jax.value_and_grad(loss_fn, has_aux=True)(params)
 
     total, gradients, weights, found = 0.0, None, 0.0, {}
-    for batch in Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows)):
+    for batch in Pipeline(items, task.spec(), seed=0).once(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows)):
         (loss, (predictions, weight)), gradient = of_batch(loaded.params, batch)
         total, weights = total + float(loss), weights + sum(map(float, weight.values()))
         gradients = gradient if gradients is None else jax.tree.map(jax.numpy.add, gradients, gradient)

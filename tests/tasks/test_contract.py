@@ -14,7 +14,7 @@ from flaxft import config as configs
 from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import flatten
-from flaxft.sharding import make_mesh, num_row_shards
+from flaxft.sharding import make_mesh
 from flaxft.tasks.base import Shows
 from flaxft.train.evaluate import Evaluator, eval_shape
 from flaxft.train.loop import run
@@ -55,7 +55,7 @@ def test_packed_equals_unpacked(tmp_path, family, row_length):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_depend_on_the_batch_alone(tmp_path, family):
     _, task, items, loaded = prepare(tmp_path, family)
-    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=1, num_rows=len(items.lengths)))))
+    batch = next(iter(Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=1, num_rows=len(items.lengths)))))
     halves = jax.tree.map(lambda leaf: np.asarray(leaf) * 0.5, loaded.params)
     weights = [
         {name: float(weight) for name, (_, weight) in task.loss(nnx.merge(loaded.graphdef, params)(batch), batch).items()} for params in (loaded.params, halves)
@@ -81,7 +81,7 @@ def test_what_a_task_shows_can_be_saved(tmp_path, family):
     if not isinstance(task, Shows):
         pytest.skip(f"{family} shows nothing of its own")
     records, mesh = task.records("train"), make_mesh(cfg.mesh)
-    shape = eval_shape([items], tokens=256, num_devices=num_row_shards(mesh), row_length=32, num_slots=4)
+    shape = eval_shape([items], tokens=256, mesh=mesh, hidden_size=32, num_slots=4)
     result = Evaluator(task, loaded.graphdef, mesh).evaluate(loaded.params, {}, items, records, shape)
     sections = task.sections(result.decoded, records)
     assert configs.from_json(json.loads(json.dumps(configs.to_json(sections))), "content.json") == tuple(sections)

@@ -144,7 +144,7 @@ def small(checkpoint, task, texts, tokenizer, tmp_path, *, num_rows, row_length=
     task = dataclasses.replace(task, train=str(file))
     items = build_items(task.records("train"), task, tokenizer, max_length=32, key=repr(task), use_cache=False)
     loaded = Pretrained(path=checkpoint.name).load(checkpoint, task.head, reuse_head=False, seed=0)
-    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows))))
+    batch = next(iter(Pipeline(items, task.spec(), seed=0).once(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows))))
     return task, items, loaded, batch
 
 

@@ -301,7 +301,7 @@ from tests.tasks.contract import prepare
 
 folder = Path(sys.argv[1])
 _, task, items, loaded = prepare(folder, "multiple_choice")
-(batch,) = Pipeline(items, task.spec(), seed=0, num_devices=8).in_order(Shape(row_length=16, num_slots=1, num_rows=len(items.lengths)))
+(batch,) = Pipeline(items, task.spec(), seed=0, num_devices=8).once(Shape(row_length=16, num_slots=1, num_rows=len(items.lengths)))
 groups, rows_each = batch["example_group"], len(batch["labels"]) // 8
 used = {int(group): {int(r) // rows_each for r in np.nonzero(groups == group)[0]} for group in groups[groups >= 0]}
 assert max(map(len, used.values())) > 1, "a question whose choices lie on several devices"
@@ -337,7 +337,7 @@ def test_a_group_has_one_number_wherever_it_lies(tmp_path, tokenizer, directory)
     items = build_items(task.records("train"), task, tokenizer, max_length=32, key="k", cache=tmp_path)
     for row_length, num_slots, num_rows in ((16, 1, len(items.lengths)), (64, 8, 6)):
         seen = set()
-        for number, batch in enumerate(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows))):
+        for number, batch in enumerate(Pipeline(items, task.spec(), seed=0).once(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows))):
             groups, ids = batch["example_group"], batch["example_id"]
             assert ((groups >= 0) == (ids >= 0)).all()
             assert groups.max() < groups.size
@@ -437,7 +437,7 @@ def test_outputs_loss_and_gradients_are_those_of_torch(tmp_path):
     for path, gradient in gradients.items():
         name, transposed = hf_names(path, checkpoint.encoder, with_prefix=True)
         ours[name] = gradient.T if transposed else gradient
-    (batch,) = Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=1, num_rows=24))
+    (batch,) = Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=1, num_rows=24))
     ours["logits"] = np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch)).reshape(8, 3)
     wanted["logits"] = theirs.logits.detach().numpy()
     assert set(ours) == set(wanted)

@@ -403,7 +403,7 @@ def test_outputs_loss_and_gradients_are_those_of_torch(tmp_path):
     labels = torch.tensor([int(items.feature(i).example["labels"]) for i in range(8)])
     loss = torch.nn.functional.cross_entropy(torch.cat(outputs), labels, reduction="sum")
     loss.backward()
-    (batch,) = Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=1, num_rows=8))
+    (batch,) = Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=1, num_rows=8))
     assert weight == 8
     ours = {"loss": total, "logits": np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch))[:, 0]}
     wanted = {"loss": loss.item(), "logits": torch.cat(outputs).detach().numpy()}

@@ -382,7 +382,7 @@ pairs = [one | {"sentence1": one["anchor"], "sentence2": one["positive"]} for on
 for task in (dataclasses.replace(HARD, symmetric=True), CLASSES, SCORED):
     items = build_items(source(pairs), task, tokenizer, max_length=32, key="eight", use_cache=False)
     loaded = model.load(checkpoint, task.head, reuse_head=False, seed=0)
-    (batch,) = Pipeline(items, task.spec(), seed=0, num_devices=8).in_order(Shape(row_length=16, num_slots=4, num_rows=24))
+    (batch,) = Pipeline(items, task.spec(), seed=0, num_devices=8).once(Shape(row_length=16, num_slots=4, num_rows=24))
     order = np.random.default_rng(0).permutation(24)  # else all texts would lie on the first devices
     batch = {name: array[order] for name, array in batch.items()}
 
@@ -506,7 +506,7 @@ def test_packed_is_unpacked(directory, tokenizer, pooling, normalize):
     found = []
     for num_slots, num_rows in ((1, 8), (8, 3)):
         vectors = np.zeros((8, 32), np.float32)
-        for batch in Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=num_slots, num_rows=num_rows)):
+        for batch in Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=num_slots, num_rows=num_rows)):
             outputs = np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch))
             for place in zip(*np.nonzero(batch["example_weight"]), strict=True):
                 vectors[batch["example_id"][place]] = outputs[place]
@@ -591,7 +591,7 @@ def test_gradients_are_those_of_torch(tmp_path, tokenizer, pooling):
 
     pretrained = Pretrained(path=str(tmp_path))
     loaded = pretrained.load(pretrained.open(), task.head, reuse_head=True, seed=0)
-    (batch,) = Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=32, num_slots=8, num_rows=8))
+    (batch,) = Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=8, num_rows=8))
 
     @jax.jit
     def ours(params):

@@ -18,7 +18,7 @@ def test_the_comparison_can_fail(tmp_path, mistake):
     """Without the segment mask, or with positions that run on, the same comparison finds a large difference."""
     _, task, items, loaded = prepare(tmp_path, FAMILY)
     _, _, _, found = compute(task, items, loaded, row_length=32, num_slots=1, num_rows=4)
-    batch = next(iter(Pipeline(items, task.spec(), seed=0).in_order(Shape(row_length=64, num_slots=8, num_rows=4))))
+    batch = next(iter(Pipeline(items, task.spec(), seed=0).once(Shape(row_length=64, num_slots=8, num_rows=4))))
     assert batch["example_weight"][0, 1] == 1
     if mistake == "segments":
         batch["segment_ids"] = np.minimum(batch["segment_ids"], 1)
