@@ -33,6 +33,7 @@ from seqeval.scheme import IOB2
 from transformers import AutoModelForTokenClassification, AutoTokenizer, get_linear_schedule_with_warmup, set_seed
 
 WARMUP_STEPS = 2  # not timed
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 IGNORED = -100
 
 
@@ -101,8 +102,9 @@ def evaluate(model, sentences: list[Sentence], examples: list[Example], *, args,
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))  # like lengths together: less padding
     for start in range(0, len(order), args.batch_size):
         chosen = order[start : start + args.batch_size]
+        batch = collate([examples[i] for i in chosen], None, pad="longest", pad_id=pad_id)
         with autocast(args):
-            logits = model(**collate([examples[i] for i in chosen], None, pad="longest", pad_id=pad_id)).logits
+            logits = model(**{name: array.to(DEVICE) for name, array in batch.items()}).logits
         for i, row in zip(chosen, logits.argmax(-1).tolist(), strict=True):
             for word, label in zip(examples[i].words, row, strict=False):  # the row is longer: padding
                 if word is not None:
@@ -120,7 +122,7 @@ def evaluate(model, sentences: list[Sentence], examples: list[Example], *, args,
 
 
 def autocast(args) -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16-autocast")
+    return torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=args.dtype == "bf16-autocast")
 
 
 # -------------------------------------------------------------------------------------------------------------------------- training
@@ -152,7 +154,7 @@ def run(args) -> dict:
     model = AutoModelForTokenClassification.from_pretrained(
         args.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)}, dtype=torch.float32
     )
-    model.train()  # dropout as the checkpoint's config says
+    model.to(DEVICE).train()  # dropout as the checkpoint's config says
     optimizer = make_optimizer(model, args)
     steps_per_epoch = math.ceil(len(examples["train"]) / args.batch_size)
     num_steps = args.num_epochs * steps_per_epoch
@@ -176,7 +178,7 @@ def run(args) -> dict:
             chosen = order[start : start + args.batch_size]
             batch = collate([examples["train"][i] for i in chosen], [label_ids[i] for i in chosen], pad=args.pad, pad_id=tokenizer.pad_token_id)
             with autocast(args):
-                loss = model(**batch).loss  # mean over the labelled tokens of the batch
+                loss = model(**{name: array.to(DEVICE) for name, array in batch.items()}).loss  # mean over the labelled tokens of the batch
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip_norm)
             optimizer.step()

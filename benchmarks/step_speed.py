@@ -1,15 +1,19 @@
 """One train step without packing: flaxft beside PyTorch, eager and compiled, float32 and bfloat16; and how near a packed step comes to the matmul rate.
 
     python benchmarks/step_speed.py --rounds=5 --out=step.json
+    python benchmarks/step_speed.py --shapes base --length=512 --rows=64 --rounds=5 --out=step512.json \
+        --sides flaxft_bf16 torch_bf16_heap torch_compile_bf16_heap
 
-A step is forward, backward, clipping at 1.0 and AdamW with a linear schedule, dropout 0.1 on. Its batch is rows of 128 random tokens, all of them full and
-one example each, so that neither side computes on padding and PyTorch needs no attention mask; every token has one of 9 labels. Weights are random, the
-vocabulary has 30,522 pieces, the sizes are in `SHAPES`. Our step is the one that a run takes: batch onto the device, `TrainStep`, until the new state is there.
-PyTorch's ends when its loss was read. Each turn is a process of its own; its first 3 steps are not counted, and its rate is the median over the others.
+The second command is for a GPU, which both sides take where there is one. It was not run on one.
 
-The side `packed` is our float32 step on batches of 32 examples with the lengths of CoNLL-2003 (train_speed.py draws them), in rows as a run packs them. Its
-share is FLOP/s of the step over FLOP/s of a 4096-cubed float32 product in jax, the best of 6 in the same process, half of them before the steps and half after.
-FLOPs of a step, forward and backward, are those that useful tokens need:
+A step is forward, backward, clipping at 1.0 and AdamW with a linear schedule, dropout 0.1 on. Its batch is rows of 128 (--length) random tokens, all of them
+full and one example each, so that neither side computes on padding and PyTorch needs no attention mask; every token has one of 9 labels. Weights are random,
+the vocabulary has 30,522 pieces, the sizes are in `SHAPES`. Our step is the one that a run takes: batch onto the device, `TrainStep`, until the new state is
+there. PyTorch's ends when its loss was read. Each turn is a process of its own; its first 3 steps are not counted, and its rate is the median over the others.
+
+The side `packed` is our float32 step on batches of 32 examples with the lengths of CoNLL-2003 (train_speed.py draws them), in rows as a run packs them. The
+share is FLOP/s of our step over FLOP/s of a 4096-cubed product in jax, of operands as the side's, the best of 6 in the same process, half of them before the
+steps and half after. FLOPs of a step, forward and backward, are those that useful tokens need:
 
     6 P n + 12 L D (n1^2 + n2^2 + ...)
 
@@ -67,14 +71,17 @@ SIDES = {
     "torch_heap": "float32, eager, with flaxft's malloc settings",
     "torch_compile_heap": "float32, torch.compile, with flaxft's malloc settings",
     "torch_bf16_heap": "bfloat16 autocast, eager, with flaxft's malloc settings",
+    "torch_compile_bf16_heap": "bfloat16 autocast, torch.compile, with flaxft's malloc settings",
     "packed": "flaxft, float32, 32 examples with CoNLL-2003's lengths",
 }
 PACKED_SHAPE = "base"
+DEFAULT = [side for side in SIDES if side != "torch_compile_bf16_heap"]
 TARGETS = [  # ours, theirs, at each shape, in the mean
     ("flaxft", "torch", None, None),
     ("flaxft", "torch_heap", 1.0, 1.1),
     ("flaxft", "torch_compile_heap", 1.0, 1.1),
     ("flaxft_bf16", "torch_bf16_heap", 1.1, 1.1),
+    ("flaxft_bf16", "torch_compile_bf16_heap", None, None),
 ]
 SHARE_TARGET = 0.7
 VOCABULARY, NUM_LABELS, LENGTH, BATCH_SIZE = 30522, 9, 128, 32
@@ -121,17 +128,24 @@ def timed(step: Callable[[int], None], num_steps: int) -> list[float]:
     return seconds[SKIP:]
 
 
-def product_rate() -> float:
-    """FLOP/s of the fastest of a few float32 products in jax."""
+def product_rate(dtype: str) -> float:
+    """FLOP/s of the fastest of a few products in jax, with float32 sums. An accelerator does many one after the other: one alone takes less than its call."""
     import jax
+    import jax.numpy as jnp
 
-    a, b = (jax.random.normal(jax.random.key(seed), (PRODUCT_SIZE, PRODUCT_SIZE)) for seed in range(2))
-    multiply = jax.jit(jax.numpy.matmul)
+    each = 1 if jax.default_backend() == "cpu" else 64
+    a, b = (jax.random.normal(jax.random.key(seed), (PRODUCT_SIZE, PRODUCT_SIZE), dtype) for seed in range(2))
+    b *= jnp.asarray(PRODUCT_SIZE**-0.5, b.dtype)  # products stay as large as their operands
+
+    @jax.jit
+    def multiply(a: Any, b: Any) -> Any:
+        return jax.lax.fori_loop(0, each, lambda _, x: jnp.matmul(x, b, preferred_element_type=jnp.float32).astype(x.dtype), a)
+
     jax.block_until_ready(multiply(a, b))
-    return max(2 * PRODUCT_SIZE**3 / one for one in timed(lambda _: jax.block_until_ready(multiply(a, b)), NUM_PRODUCTS))
+    return max(each * 2 * PRODUCT_SIZE**3 / one for one in timed(lambda _: jax.block_until_ready(multiply(a, b)), NUM_PRODUCTS))
 
 
-def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
+def our_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, Any]:
     """What a run does between its batches and its losses, with the project's own parts."""
     importlib.import_module("flaxft")  # before jax
     import functools
@@ -149,8 +163,8 @@ def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
     from flaxft.train import state as states
     from flaxft.train.step import TrainStep, make_loss_fn
 
-    is_packed = side == "packed"
-    items = RandomItems(conll_lengths(NUM_SENTENCES) if is_packed else np.full(shape.rows, LENGTH))
+    is_packed, dtype = side == "packed", "bfloat16" if side.endswith("bf16") else "float32"
+    items = RandomItems(conll_lengths(NUM_SENTENCES) if is_packed else np.full(shape.rows, length))
     sizes = {"batch_size": BATCH_SIZE if is_packed else shape.rows, "num_slots": None if is_packed else 1, "num_shapes": Data().num_shapes}
     task = TokenClassification(labels=tuple(map(str, range(NUM_LABELS))), scheme="plain")
     mesh = make_mesh(Mesh())
@@ -161,7 +175,7 @@ def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
     batches = [pipeline.batch(plan, step) for step in range(SKIP + num_steps)]
     lengths = [items.lengths[items_of_step(plan, seed=0, step=step)] for step in range(SKIP + num_steps)]
 
-    encoder = Bert.from_config(shape.config | {"dtype": "bfloat16" if side.endswith("bf16") else "float32"}, rngs=nnx.Rngs(0))
+    encoder = Bert.from_config(shape.config | {"dtype": dtype}, rngs=nnx.Rngs(0))
     graphdef, variables = nnx.split(Model(encoder, task.head(encoder, rngs=nnx.Rngs(1))), nnx.Param)
     params = nnx.to_pure_dict(variables)
     optim = Optim(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -181,17 +195,16 @@ def our_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
         jax.block_until_ready((state, metrics))
         losses.append(metrics["loss"])
 
-    before = product_rate() if is_packed else None
+    before = product_rate(dtype)
     seconds = timed(step, num_steps)
     num_dense = sum(leaf.size for path, leaf in flatten(state.params).items() if not path.endswith("/embedding"))
     work = [workload(micro_batches) for micro_batches in batches[SKIP:]]
     found = {"seconds": seconds, "tokens": [one.tokens for one in work], "positions": [one.positions for one in work], "losses": list(map(float, losses))}
-    if before:
-        found |= {"flops": [num_flops(num_dense, one, shape) for one in lengths[SKIP:]], "product_rate": max(before, product_rate())}
-    return found
+    flops = [num_flops(num_dense, one, shape) for one in lengths[SKIP:]]
+    return found | {"device": jax.devices()[0].device_kind, "flops": flops, "product_rate": max(before, product_rate(dtype))}
 
 
-def their_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
+def their_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, Any]:
     """`failed` says why torch.compile does not run here, where it does not."""
     if side.endswith("_heap") and (done := importlib.import_module("flaxft.runtime").MALLOC) != "malloc keeps the heap":  # before torch
         sys.exit(f"{side}: {done}")
@@ -201,16 +214,18 @@ def their_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
     from benchmarks.ner_pytorch import make_optimizer
 
     torch.manual_seed(0)
-    examples = [example(number, LENGTH) for number in range(shape.rows)]
-    batch = {name: torch.tensor(np.stack(arrays), dtype=torch.long) for name, arrays in zip(("input_ids", "labels"), zip(*examples, strict=True), strict=True)}
-    model = BertForTokenClassification(BertConfig(**shape.config, num_labels=NUM_LABELS)).train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    examples = [example(number, length) for number in range(shape.rows)]
+    columns = zip(("input_ids", "labels"), zip(*examples, strict=True), strict=True)
+    batch = {name: torch.tensor(np.stack(arrays), dtype=torch.long, device=device) for name, arrays in columns}
+    model = BertForTokenClassification(BertConfig(**shape.config, num_labels=NUM_LABELS)).to(device).train()
     optimizer = make_optimizer(model, argparse.Namespace(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, optimizer="fused"))
     schedule = get_linear_schedule_with_warmup(optimizer, SCHEDULE_STEPS // 10, SCHEDULE_STEPS)
     compiled = torch.compile(model) if "compile" in side else model
     losses = []
 
     def step(number: int) -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in side):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled="bf16" in side):
             loss = compiled(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -219,7 +234,7 @@ def their_turn(side: str, shape: Shape, num_steps: int) -> dict[str, Any]:
         optimizer.zero_grad()
         losses.append(loss.item())
 
-    about = {"torch_threads": torch.get_num_threads(), "attention": model.config._attn_implementation}
+    about = {"device": device, "torch_threads": torch.get_num_threads(), "attention": model.config._attn_implementation}
     try:
         seconds = timed(step, num_steps)
     except Exception as error:
@@ -263,12 +278,15 @@ def tables(runs: list[dict[str, Any]], failed: dict[str, str]) -> str:
             middle = statistics.geometric_mean(statistics.median(one) for one in found if one)
             cells += [f"{each:.1f}" if each else "-", f"{middle:.2f}", f"{mean:.1f}" if mean else "-"]
             lines.append(f"| {ours} / {theirs} | {' | '.join(cells)} |")
-    shares = [run["share"] for run in runs if "share" in run]
-    if shares:
-        products = [run["results"]["product_rate"] / 1e9 for run in runs if "share" in run]
-        positions = statistics.median(sum(run["results"]["tokens"]) / sum(run["results"]["positions"]) for run in runs if "share" in run)
-        lines += ["", f"| packed, {PACKED_SHAPE} | share of the matmul rate | target | matmul, GFLOP/s | useful tokens of the positions |", "|---" * 5 + "|"]
-        lines.append(f"| | {median_range(shares, '.1%')} | {SHARE_TARGET:.0%} | {median_range(products, '.0f')} | {positions:.1%} |")
+    shared = dict.fromkeys((run["side"], run["shape"]) for run in runs if "share" in run)
+    if shared:
+        lines += ["", "| of | share of the matmul rate | target | matmul, GFLOP/s | useful tokens of the positions |", "|---" * 5 + "|"]
+    for side, name in shared:
+        own = [run for run in runs if (run["side"], run["shape"]) == (side, name)]
+        products = median_range([run["results"]["product_rate"] / 1e9 for run in own], ".0f")
+        positions = statistics.median(sum(run["results"]["tokens"]) / sum(run["results"]["positions"]) for run in own)
+        target = f"{SHARE_TARGET:.0%}" if side == "packed" else "-"
+        lines.append(f"| {side}, {name} | {median_range([run['share'] for run in own], '.1%')} | {target} | {products} | {positions:.1%} |")
     return "\n".join([*lines, *(f"\n{side} did not run: {why}" for side, why in failed.items())])
 
 
@@ -278,7 +296,9 @@ def tables(runs: list[dict[str, Any]], failed: dict[str, str]) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=DEFAULT)
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
+    parser.add_argument("--rows", type=int, help="of a batch, instead of the shape's own")
     parser.add_argument("--num_steps", type=int, default=10, help="that a turn counts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="JSON file, written anew after every turn")
@@ -291,7 +311,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.turn:
         side, name = args.turn
         turn = their_turn if side.startswith("torch") else our_turn
-        args.out.write_text(json.dumps(turn(side, SHAPES[name], args.num_steps)))
+        shape = SHAPES[name] if args.rows is None else SHAPES[name]._replace(rows=args.rows)
+        args.out.write_text(json.dumps(turn(side, shape, args.num_steps, args.length)))
         return
     here = machine()
     print(", ".join(f"{name} {value}" for name, value in here.items()), flush=True)
@@ -306,7 +327,8 @@ def main(argv: list[str] | None = None) -> None:
                 with tempfile.TemporaryDirectory(prefix="step-speed-") as workdir:
                     load = load_average()
                     started, others = time.perf_counter(), cpu_seconds_of_others()
-                    command = [sys.executable, "benchmarks/step_speed.py", "--turn", side, name, f"--num_steps={args.num_steps}"]
+                    command = [sys.executable, "benchmarks/step_speed.py", "--turn", side, name, f"--num_steps={args.num_steps}", f"--length={args.length}"]
+                    command += [f"--rows={args.rows}"] if args.rows else []
                     results = execute([*command, f"--out={workdir}/results.json"], workdir=workdir)
                     others = round((cpu_seconds_of_others() - others) / (time.perf_counter() - started), 2)
                 if "failed" in results:

@@ -27,7 +27,7 @@ def test_flops_of_a_step():
 
 
 def test_our_turn_has_full_rows():
-    found = step_speed.our_turn("flaxft", TINY, 1)
+    found = step_speed.our_turn("flaxft", TINY, 1, 128)
     assert found["tokens"] == found["positions"] == [256]
     assert len(found["seconds"]) == 1
     assert found["losses"][0] == pytest.approx(math.log(9), abs=0.2)
@@ -35,7 +35,7 @@ def test_our_turn_has_full_rows():
 
 
 def test_our_packed_turn_counts_its_flops():
-    found = step_speed.our_turn("packed", TINY, 1)
+    found = step_speed.our_turn("packed", TINY, 1, 128)
     assert found["tokens"][0] < found["positions"][0]
     # a layer's products, its biases and norms, those of the embeddings' norm, and the head
     num_dense = 4 * 16 * 16 + 2 * 16 * 32 + (9 * 16 + 32) + 2 * 16 + (16 * 9 + 9)
@@ -47,7 +47,7 @@ def test_our_packed_turn_counts_its_flops():
 @pytest.mark.parametrize("side", ["torch_heap", "torch_bf16_heap"])
 def test_their_turn_sees_the_same_tokens(side):
     pytest.importorskip("torch", reason="torch is not installed")
-    found = step_speed.their_turn(side, TINY, 1)
+    found = step_speed.their_turn(side, TINY, 1, 128)
     assert found["tokens"] == [256]
     assert found["losses"][0] == pytest.approx(math.log(9), abs=0.2)
 

@@ -329,22 +329,22 @@ def table(tmp_path):
 
 @pytest.mark.parametrize("num_devices", [1, 2, 3])
 def test_layout(table, num_devices):
-    """Two rows and an empty third one, then more empty ones up to a multiple of the devices."""
+    """Two rows, the longest first, and an empty third one, then more empty ones up to a multiple of the devices."""
     (batch,) = Pipeline(table, FIELDS, seed=0, num_devices=num_devices).once(Shape(row_length=10, num_slots=4, num_rows=3))
     rows = {1: 3, 2: 4, 3: 3}[num_devices]
     i = -100
     wanted = {
-        "input_ids": [[100, 101, 102, 103, 200, 201, 202, 300, 301, 0], [400, 401, 402, 403, 404, 0, 0, 0, 0, 0]],
+        "input_ids": [[400, 401, 402, 403, 404, 100, 101, 102, 103, 0], [200, 201, 202, 300, 301, 0, 0, 0, 0, 0]],
         "token_type_ids": [[1] * 9 + [0], [1] * 5 + [0] * 5],
-        "position_ids": [[0, 1, 2, 3, 0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 0, 0, 0, 0, 0]],
-        "segment_ids": [[1, 1, 1, 1, 2, 2, 2, 3, 3, 0], [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]],
-        "example_start": [[0, 4, 7, 0], [0, 0, 0, 0]],
-        "example_weight": [[1, 1, 1, 0], [1, 0, 0, 0]],
-        "example_id": [[0, 1, 2, -1], [3, -1, -1, -1]],
-        "example_group": [[-1, -1, 2, -1], [-1, -1, -1, -1]],
-        "labels": [[0, 10, 20, 30, 0, 10, 20, 0, 10, i], [0, 10, 20, 30, 40, i, i, i, i, i]],
-        "vector": [[[100] * 2] * 4 + [[200] * 2] * 3 + [[300] * 2] * 2 + [[0.5] * 2], [[400] * 2] * 5 + [[0.5] * 2] * 5],
-        "span": [[[100, 4], [200, 3], [300, 2], [-1, -1]], [[400, 5]] + [[-1, -1]] * 3],
+        "position_ids": [[0, 1, 2, 3, 4, 0, 1, 2, 3, 0], [0, 1, 2, 0, 1, 0, 0, 0, 0, 0]],
+        "segment_ids": [[1, 1, 1, 1, 1, 2, 2, 2, 2, 0], [1, 1, 1, 2, 2, 0, 0, 0, 0, 0]],
+        "example_start": [[0, 5, 0, 0], [0, 3, 0, 0]],
+        "example_weight": [[1, 1, 0, 0], [1, 1, 0, 0]],
+        "example_id": [[3, 0, -1, -1], [1, 2, -1, -1]],
+        "example_group": [[-1, -1, -1, -1], [-1, 5, -1, -1]],
+        "labels": [[0, 10, 20, 30, 40, 0, 10, 20, 30, i], [0, 10, 20, 0, 10, i, i, i, i, i]],
+        "vector": [[[400] * 2] * 5 + [[100] * 2] * 4 + [[0.5] * 2], [[200] * 2] * 3 + [[300] * 2] * 2 + [[0.5] * 2] * 5],
+        "span": [[[400, 5], [100, 4], [-1, -1], [-1, -1]], [[200, 3], [300, 2], [-1, -1], [-1, -1]]],
     }
     assert set(batch) == set(wanted)
     empty = empty_batch(FIELDS, Shape(num_rows=rows, row_length=10, num_slots=4))

@@ -405,7 +405,8 @@ def test_outputs_loss_and_gradients_are_those_of_torch(tmp_path):
     loss.backward()
     (batch,) = Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=1, num_rows=8))
     assert weight == 8
-    ours = {"loss": total, "logits": np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch))[:, 0]}
+    logits = np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch))[:, 0]
+    ours = {"loss": total, "logits": logits[np.argsort(batch["example_id"][:, 0])]}
     wanted = {"loss": loss.item(), "logits": torch.cat(outputs).detach().numpy()}
     wanted |= {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
     for path, gradient in gradients.items():

@@ -350,9 +350,9 @@ def test_empty_slots_and_raw_texts_do_not_count(task):
 
 
 def test_a_step_of_such_pairs_is_not_split(tmp_path):
-    cfg = tiny.config(tmp_path, **{"data.max_rows": 2})
+    cfg = tiny.config(tmp_path, **{"data.max_rows": 1})
     cfg.task = example(tmp_path)
-    with pytest.raises(UserError, match=r"data\.max_rows is 2, but a step needs up to .* this task's loss needs all examples of a step at once"):
+    with pytest.raises(UserError, match=r"data\.max_rows is 1, but a step needs up to .* this task's loss needs all examples of a step at once"):
         flaxft.run(cfg, str(tmp_path / "run"))
     scored = write(tmp_path / "scored.jsonl", [{"sentence1": text, "sentence2": TEXTS[i - 3], "score": i} for i, text in enumerate(TEXTS)])
     cfg.task, cfg.num_steps = SentenceEmbedding(train=scored), 2
