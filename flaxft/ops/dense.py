@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 
@@ -31,10 +32,25 @@ def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, A
     # Written out, because autodiff would multiply the float32 gradient with bfloat16 operands, at float32 speed.
     x, kernel = residuals
     low = gradient.astype(jnp.bfloat16)
-    x_gradient = jnp.dot(low, kernel.astype(jnp.bfloat16).T, preferred_element_type=jnp.float32)
+    x_gradient = jnp.dot(low, _transposed(kernel.astype(jnp.bfloat16)), preferred_element_type=jnp.float32)
     rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
-    kernel_gradient = jnp.dot(rows.T, low.reshape(-1, low.shape[-1]), preferred_element_type=jnp.float32)
+    kernel_gradient = jnp.dot(_transposed(rows), low.reshape(-1, low.shape[-1]), preferred_element_type=jnp.float32)
     return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
+
+
+def _transposed(matrix: Float[Array, "i o"]) -> Float[Array, "o i"]:
+    """`matrix.T`, on CPU as an array of its own: XLA would fold it into the product, and its fast bfloat16 kernel knows the plain form alone.
+
+    Measured on two cores: 7.2 ms for a gradient's product of (1120, 1536) and (1536, 384), 4.0 with the copy; MiniLM's step 1.22 times as fast. In float32 it
+    gains nothing.
+    """
+    found: Array = jax.lax.platform_dependent(matrix, cpu=_copied, default=jnp.transpose)
+    return found
+
+
+@jax.jit  # a layout can be asked for under jit alone
+def _copied(matrix: Array) -> Array:
+    return with_layout_constraint(matrix.T, Layout((0, 1)))
 
 
 _low_precision.defvjp(_forward, _backward)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,18 @@ def test_dense_and_its_gradient(dtype, bound):
     for found, wanted in zip(jax.grad(ours, (0, 1, 2))(x, kernel, bias), jax.grad(plain, (0, 1, 2))(x, kernel, bias), strict=True):
         assert found.dtype == jnp.float32
         assert np.abs(found - wanted).max() <= bound * max(1.0, np.abs(wanted).max()) * 4
+
+
+def test_products_in_bfloat16_have_the_form_that_a_cpu_is_fast_in():
+    """XLA folds a transpose into a product and then has no bfloat16 kernel for it: the gradients would take as long as in float32."""
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(dense(x, kernel, jnp.zeros(48), dtype="bfloat16").astype(jnp.float32)))
+
+    arrays = jnp.ones((4, 16, 32)), jnp.ones((32, 48))
+    text = jax.jit(jax.grad(loss, (0, 1)), backend="cpu").lower(*arrays).compile().as_text()
+    forms = re.findall(r" dot\(.*lhs_contracting_dims={(\d)}, rhs_contracting_dims={(\d)}", text)
+    assert forms == [("1", "0")] * 3
 
 
 def test_attention_equals_one_segment_at_a_time():
