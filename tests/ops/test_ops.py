@@ -47,7 +47,7 @@ def test_products_in_bfloat16_have_the_form_that_a_cpu_is_fast_in():
         return jnp.sum(jnp.sin(dense(x, kernel, jnp.zeros(48), dtype="bfloat16").astype(jnp.float32)))
 
     arrays = jnp.ones((4, 16, 32)), jnp.ones((32, 48))
-    text = jax.jit(jax.grad(loss, (0, 1)), backend="cpu").lower(*arrays).compile().as_text()
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(*arrays).compile().as_text()
     forms = re.findall(r" dot\(.*lhs_contracting_dims={(\d)}, rhs_contracting_dims={(\d)}", text)
     assert forms == [("1", "0")] * 3
 
