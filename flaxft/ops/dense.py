@@ -48,9 +48,8 @@ def _transposed(matrix: Float[Array, "i o"]) -> Float[Array, "o i"]:
     return found
 
 
-@jax.jit  # a layout can be asked for under jit alone
 def _copied(matrix: Array) -> Array:
-    return with_layout_constraint(matrix.T, Layout((0, 1)))
+    return with_layout_constraint(jnp.transpose(matrix), Layout((0, 1)))  # not .T: that of a numpy array has no layout to constrain
 
 
 _low_precision.defvjp(_forward, _backward)
