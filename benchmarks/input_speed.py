@@ -47,7 +47,7 @@ def measure(file: Path, model: str, cache: Path) -> dict[str, Any]:
     from flaxft.command import from_file
     from flaxft.data.items import build_items
     from flaxft.data.packing import make_plan
-    from flaxft.data.pipeline import Pipeline, workload
+    from flaxft.data.pipeline import Data, Pipeline, workload
     from flaxft.data.tokenize import load_tokenizer
     from flaxft.models.hf import Pretrained
 
@@ -64,7 +64,7 @@ def measure(file: Path, model: str, cache: Path) -> dict[str, Any]:
         start_workers = functools.partial(worker.start, task=task, tokenizer=tokenizer)
         items = build_items(records, task, tokenizer, max_length=128, key="input_speed", cache=cache, start_workers=start_workers)
         seconds.append((time.perf_counter() - began, sum(os.times()[:4]) - cpu))
-    shape = {"num_steps": NUM_BATCHES, "seed": 0, "num_devices": 1, "hidden_size": checkpoint.encoder.hidden_size, "num_shapes": 5}
+    shape = {"num_steps": NUM_BATCHES, "seed": 0, "num_devices": 1, "hidden_size": checkpoint.encoder.hidden_size, "num_shapes": Data().num_shapes}
     plan = make_plan(items.lengths, items.item_starts, fingerprint=items.fingerprint, batch_size=32, **shape)
     pipeline = Pipeline(items, task.spec(), seed=0)
     pipeline.batch(plan, 0)

@@ -22,7 +22,7 @@ from benchmarks import tasks_pytorch as peer
 from benchmarks.ner_pytorch import make_optimizer
 from flaxft.command import from_file
 from flaxft.data.packing import items_of_step, make_plan
-from flaxft.data.pipeline import Pipeline
+from flaxft.data.pipeline import Data, Pipeline
 from flaxft.models.base import flatten
 from flaxft.models.hf import Pretrained, hf_names
 from flaxft.optim import make_schedule, make_tx
@@ -73,7 +73,7 @@ def main() -> None:
     inputs = prepare.open_inputs(cfg, checkpoint, poll=lambda: None)
     task, items = inputs.task, inputs.items["train"]
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=False, seed=args.seed)
-    shape = {"hidden_size": loaded.encoder.hidden_size, "num_devices": 1, "num_shapes": 5, "fingerprint": items.fingerprint}
+    shape = {"hidden_size": loaded.encoder.hidden_size, "num_devices": 1, "num_shapes": Data().num_shapes, "fingerprint": items.fingerprint}
     plan = make_plan(items.lengths, items.item_starts, batch_size=cfg.data.batch_size, num_steps=args.num_steps, seed=args.seed, **shape)
     pipeline = Pipeline(items, task.spec(), seed=args.seed)
     tx = make_tx(cfg.optim, make_schedule(cfg.optim, args.num_steps))

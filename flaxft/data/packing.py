@@ -31,8 +31,8 @@ SHARE_UNIT = 1 << 20  # weights that are no whole numbers are rounded to this fr
 # Attention's time over its share of the products, as measured on CPU: batched products are slower, and softmax and dropout come on top. MiniLM's step takes
 # 1.17 times as long for 6 rows of 128 as for 16 of 48 in float32, and 1.3 times as long a position in rows of 208 as in rows of 80 in bfloat16.
 ATTENTION_FACTOR = 6.0
-# A further shape has to save a run the work of so many tokens. Compiling one takes 1.5 s for a small encoder on CPU, in which a step computes 4,000 tokens,
-# and 0.5 s where the compile cache has it.
+# A further shape has to save a run the work of so many tokens. Starting with one more takes 1.8 s for MiniLM on two cores where the compile cache has it, in
+# which steps compute 4,000 positions (2, 4 and 9 s in all with 1, 2 and 5 shapes, least of 3); without the cache two to three times that.
 WORTH = 4096.0
 
 
@@ -169,12 +169,12 @@ def pack(items: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> l
     items: the features of each item (all of an item's features stay in one micro-batch); lengths: (num_features,) tokens of each feature; a micro-batch has
     at most the shape's rows. Order and result depend on the arguments alone.
     """
-    return [batch.rows for batch in _fill(items, lengths, shape)]
+    return [batch.rows for batch in _fill(_longest_first(items, lengths), lengths, shape)]
 
 
-def _fill(items: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> list[_Open]:
+def _fill(ordered: Sequence[Sequence[int]], lengths: np.ndarray, shape: Shape) -> list[_Open]:
     batches: list[_Open] = []
-    for item in _longest_first(items, lengths):
+    for item in ordered:
         if not any(batch.place(item, lengths) for batch in batches):
             batches.append(_Open(shape))
             if not batches[-1].place(item, lengths):
@@ -228,7 +228,7 @@ def rows_of_step(plan: Plan, lengths: np.ndarray, item_starts: np.ndarray, *, se
         if tokens <= shape.num_rows * shape.row_length and all(batch.place(item, lengths) for item in ordered):
             return [Rows(batch.rows, shape)]
     # micro-batches share one shape, so accumulation compiles once
-    return [Rows(rows, plan.shapes[-1]) for rows in pack(items, lengths, plan.shapes[-1])]
+    return [Rows(batch.rows, plan.shapes[-1]) for batch in _fill(ordered, lengths, plan.shapes[-1])]
 
 
 def rows_once(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape) -> Iterator[Rows]:
@@ -241,10 +241,10 @@ def rows_once(lengths: np.ndarray, item_starts: np.ndarray, shape: Shape) -> Ite
         waiting.append(item)
         tokens += sum(int(lengths[feature]) for feature in item)
         if tokens >= window:
-            *full, last = _fill(waiting, lengths, shape)
+            *full, last = _fill(_longest_first(waiting, lengths), lengths, shape)
             yield from (Rows(batch.rows, shape) for batch in full)
             waiting, tokens = last.items, sum(int(lengths[feature]) for item in last.items for feature in item)
-    yield from (Rows(batch.rows, shape) for batch in _fill(waiting, lengths, shape))
+    yield from (Rows(batch.rows, shape) for batch in _fill(_longest_first(waiting, lengths), lengths, shape))
 
 
 def round_up(number: int, multiple: int) -> int:

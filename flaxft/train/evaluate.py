@@ -18,7 +18,8 @@ from flaxft.sharding import num_row_shards, put, replicated, rows
 from flaxft.tasks.base import Task
 
 TOKENS = 4096  # of a batch, per device
-# What a CPU's caches hold computes faster. Positions/s of MiniLM's forward pass on two cores: 6.2 thousand with 32 rows of 128, 7.7 with 48 of 80, 8.2 with 24.
+# What a CPU's caches hold computes faster. Thousand positions/s of MiniLM's forward pass on two cores, least of 15 in each of two runs: 7.9 and 8.3 with 24
+# rows of 80, 7.9 and 7.6 with 48; 6.4 with 32 rows of 128, in one run.
 TOKENS_OF = {"cpu": 2048}
 SAMPLE = 1024  # examples that the row length is chosen by
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from flaxft.checkpoint import MANIFEST, Checkpointer
-from flaxft.data.packing import Shape, make_plan
+from flaxft.data.packing import Shape, make_plan, rows_of_step
 from flaxft.errors import DamagedError, Interrupted, UserError
 from flaxft.train.loop import run
 from tests import tiny
@@ -144,14 +144,23 @@ def test_several_shapes(uninterrupted, tmp_path, monkeypatch):
     folder, _ = uninterrupted
 
     def plan_of(*args, **settings):
-        """Shapes that share rows, tokens or slots, each of them in use."""
+        """Shapes that share rows, tokens or slots."""
         last = Shape(12, 32, 8)
         return dataclasses.replace(make_plan(*args, **settings), shapes=(Shape(6, 24, 8), Shape(6, 32, 8), Shape(7, 32, 6), Shape(7, 32, 8), last))
 
+    used = set()
+
+    def rows(*args, **settings):
+        found = rows_of_step(*args, **settings)
+        used.update(one.shape for one in found)
+        return found
+
     monkeypatch.setattr("flaxft.train.prepare.make_plan", plan_of)
+    monkeypatch.setattr("flaxft.data.pipeline.rows_of_step", rows)
     many = {"data.num_shapes": 5, "checkpoint.every": 3}
     results = run(tiny.config(folder, **many), tmp_path / "run")
     assert results["compiles_after_start"] == 0
+    assert used >= {Shape(6, 24, 8), Shape(6, 32, 8), Shape(7, 32, 6)}
     before = tiny.losses(tmp_path / "run"), final_arrays(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / str(NUM_STEPS))
     assert run(tiny.config(folder, **many), tmp_path / "run")["steps"] == NUM_STEPS
