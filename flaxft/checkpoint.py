@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import copy
 import dataclasses
 import errno
 import hashlib
@@ -71,7 +72,7 @@ class Checkpointer:
         return sorted(int(entry.name) for entry in self._directory.iterdir() if entry.name.isdecimal() and (entry / MANIFEST).is_file())
 
     def save(self, step: int, parts: Mapping[str, Any], host: Mapping[str, Any]) -> None:
-        """Starts to save pytrees by name, and `host`, what JSON holds. The save before it is finished first."""
+        """Starts to save pytrees by name, and `host`, what JSON holds, both as they are now. The save before it is finished first."""
         from orbax.checkpoint import v1 as ocp
 
         self.wait()
@@ -89,7 +90,8 @@ class Checkpointer:
                 response = ocp.save_checkpointables_async(files.absolute(target), dict(parts))
         except Exception as error:  # of many kinds: see _not_written
             raise self._not_written(target, error) from error
-        self._pending = self._thread.submit(self._finish, response, target, dict(host))
+        # A copy all the way down: the run goes on and changes it, and between its digest and its writing that would look like damage.
+        self._pending = self._thread.submit(self._finish, response, target, copy.deepcopy(dict(host)))
 
     def wait(self) -> None:
         """Until the last save counts, for every process. Raises DiskError where it could not be written."""

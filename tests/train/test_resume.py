@@ -109,6 +109,15 @@ def test_who_dies_before_the_old_checkpoint_is_gone_leaves_none_too_many(uninter
     assert sorted(entry.name for entry in checkpoints.iterdir()) == kept
 
 
+def test_what_is_saved_is_what_was_true_then(tmp_path):
+    checkpointer = Checkpointer(tmp_path / "checkpoints", keep=1)
+    host = {"best": None, "totals": {"seconds": 1.0, "tokens": 30}}
+    checkpointer.save(1, {"params": {"kernel": np.zeros((64, 64), np.float32)}}, host)
+    host["totals"]["tokens"] = 60  # the run goes on while the checkpoint is written
+    checkpointer.close()
+    assert checkpointer.host(1)["totals"] == {"seconds": 1.0, "tokens": 30}
+
+
 def test_all_damaged_is_an_error_with_its_own_code(uninterrupted, tmp_path):
     folder, _ = uninterrupted
     workdir = copy_without_end(folder, tmp_path / "run")
