@@ -185,6 +185,7 @@ def our_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, 
     state = jax.jit(create, out_shardings=shardings)(params)
     del params, variables, encoder
     step_fn = TrainStep(make_loss_fn(task, graphdef), tx, seed=0, shardings=shardings)
+    step_fn.compile_update(state)
     for one in plan.shapes:
         step_fn.compile(state, put(pipeline.empty(one), rows(mesh)))
     losses = []

@@ -20,10 +20,11 @@ from flaxft.errors import NonFiniteError, UserError
 from flaxft.main import main
 from flaxft.models.base import flatten
 from flaxft.optim import SCHEDULES, Optim, decay_mask, make_schedule, make_tx
+from flaxft.sharding import Mesh, infer, make_mesh, put, replicated
 from flaxft.train import loop
 from flaxft.train import state as states
 from flaxft.train import step as steps
-from flaxft.train.step import make_train_step
+from flaxft.train.step import TrainStep
 from tests import tiny
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -185,11 +186,22 @@ def toy(num_steps: int = 10):
     tx = make_tx(OPTIM, schedule)
     params = {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((3, 2)), jnp.float32), "bias": jnp.ones(())}
     graphdef, _ = nnx.split(nnx.Module())
-    return jax.jit(make_train_step(loss_fn, tx, seed=0)), states.create(graphdef, params, tx), tx, schedule
+    mesh = make_mesh(Mesh())
+    state = states.create(graphdef, params, tx)
+    shardings = infer(state, (), mesh)
+    compiled, state = TrainStep(loss_fn, tx, seed=0, shardings=shardings), put(state, shardings)
+    compiled.compile(state, batch())
+    compiled.compile_update(state)
+
+    def step(state, batch):
+        return compiled(jax.tree.map(jnp.copy, state), [batch])  # a copy, because it takes the state's memory
+
+    return step, state, tx, schedule
 
 
 def batch(*, loss: float = 1.0, gradient: float = 1.0) -> dict[str, jax.Array]:
-    return {"input_ids": jnp.arange(12.0).reshape(4, 3), "loss": jnp.float32(loss), "gradient": jnp.float32(gradient)}
+    numbers = {"input_ids": np.arange(12.0, dtype=np.float32).reshape(4, 3), "loss": np.float32(loss), "gradient": np.float32(gradient)}
+    return put(numbers | {"example_start": np.zeros((4, 1), np.int32)}, replicated(make_mesh(Mesh())))
 
 
 def bits(tree: object) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,24 @@ class Model(nnx.Module):
     def __call__(self, batch: Batch, *, deterministic: bool = True, rngs: nnx.Rngs | None = None) -> Any:
         output = self.encoder(batch, deterministic=deterministic, rngs=rngs)
         return self.head(output, batch, deterministic=deterministic, rngs=rngs)
+
+
+def traced_once(layer: nnx.Module, *arguments: Any, remat: bool) -> Any:
+    """`layer(*arguments)`, traced and lowered once for all layers of one structure and shapes; the compiler inlines it.
+
+    With `remat` only the arguments are kept for the backward pass, which computes the layer again. What the layer changes in itself is lost.
+    """
+    return (_computed_again if remat else _call)(*nnx.split(layer), arguments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _call(graphdef: nnx.GraphDef[Any], state: nnx.State, arguments: Sequence[Any]) -> Any:
+    return nnx.merge(graphdef, state)(*arguments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _computed_again(graphdef: nnx.GraphDef[Any], state: nnx.State, arguments: Sequence[Any]) -> Any:
+    return jax.checkpoint(functools.partial(_call, graphdef))(state, arguments)
 
 
 class Loaded(NamedTuple):

@@ -49,7 +49,7 @@ GROUPS = re.compile(r"replica_groups=(?:\{\{(?P<first>[\d,]*)\}|\[\d+,(?P<size>\
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One program of a run on one of its devices. Bytes and operations are those of one device and one step, or of one micro-batch where a step is several."""
+    """A run's step on one of its devices. Bytes and operations are those of one device and one step, or of one micro-batch where a step is several."""
 
     device_kind: str
     num_devices: int
@@ -59,7 +59,7 @@ class Step:
     row_length: int
     useful_tokens: float  # of all devices, in the mean
     is_part: bool  # one of a step's micro-batches
-    held: float  # bytes of parameters, optimizer state and batch
+    held: float  # bytes of parameters, gradients, optimizer state and batch
     scratch: float  # bytes
     flops: float
     bytes_accessed: float  # between memory and chip
@@ -117,7 +117,7 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows(mesh)) for name, array in empty.items()}
     step = TrainStep(make_loss_fn(task, skeleton.graphdef), tx, seed=cfg.seed, shardings=shardings)
     try:
-        program = step.compile(placed, batch) if plan.fits else step.compile_accumulation(placed, batch)
+        programs = [step.compile(placed, batch), step.compile_update(placed)] if plan.fits else [step.compile_accumulation(placed, batch)]
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -126,12 +126,11 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
             f"{shape.num_rows} rows of {shape.row_length} tokens do not fit {len(devices)} {devices[0].device_kind} devices ({_first_line(error)}); "
             "lower data.max_rows or data.batch_size, set model.remat, or split the parameters with mesh.fsdp"
         ) from None
-    memory, cost = program.memory_analysis(), program.cost_analysis()
     num_rows, row_length = batch["input_ids"].shape
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    if not plan.fits:  # the program of a micro-batch does not read the moments, which are held all the same
-        moments = jax.tree.leaves(placed.opt_state)
-        held += sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in moments)
+    memory, costs = programs[0].memory_analysis(), [program.cost_analysis() for program in programs]
+    # What the gradients' program reads and leaves, and the moments, which it does not read and which are held all the same.
+    moments = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(placed.opt_state))
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + moments
     chip = CHIPS.get(devices[0].device_kind)
     peak = peak_flops(devices) if chip else None  # of no use alone, and a CPU's is measured
     return Step(
@@ -144,10 +143,10 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
         useful_tokens=items.num_tokens / len(items) * plan.batch_size if plan.fits else num_rows * row_length * (1 - plan.padding_fraction),
         is_part=not plan.fits,
         held=held,
-        scratch=memory.temp_size_in_bytes,
-        flops=cost["flops"],
-        bytes_accessed=cost["bytes accessed"],
-        collectives=collectives(program.as_text(), num_devices=len(devices)),
+        scratch=max(program.memory_analysis().temp_size_in_bytes for program in programs),
+        flops=sum(cost["flops"] for cost in costs),
+        bytes_accessed=sum(cost["bytes accessed"] for cost in costs),
+        collectives=collectives("\n".join(program.as_text() for program in programs), num_devices=len(devices)),
         peak=peak and peak / len(devices),
         chip=chip,
     )
@@ -200,7 +199,7 @@ def lines(step: Step) -> list[str]:
         f"{step.num_devices} x {step.device_kind} ({sizes}), {step.num_params:,} parameters",
         f"{'one of several micro-batches' if step.is_part else 'largest step'}: {step.num_rows} rows of {step.row_length} tokens, "
         f"{step.useful_tokens:,.0f} tokens of text{' in the mean' if not step.is_part else ''}",
-        f"memory: {needs / 1e9:.2f} GB a device ({step.held / 1e9:.2f} of parameters, optimizer and batch, {step.scratch / 1e9:.2f} of scratch)"
+        f"memory: {needs / 1e9:.2f} GB a device ({step.held / 1e9:.2f} of parameters, gradients, optimizer and batch, {step.scratch / 1e9:.2f} of scratch)"
         + ("" if step.chip is None else f", {needs / step.chip.memory:.0%} of its {step.chip.memory / 1e9:.0f} GB"),
         f"computes {step.flops / 1e12:.3f} TFLOP, reads and writes {step.bytes_accessed / 1e9:.2f} GB, sends {step.sent / 1e9:.3f} GB a device",
     ]

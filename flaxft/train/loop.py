@@ -20,6 +20,7 @@ from flaxft.config import Config
 from flaxft.data.base import Batch
 from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline, workload
+from flaxft.data.workers import num_cpus
 from flaxft.errors import DiskError, Interrupted, NonFiniteError, UserError
 from flaxft.log import LineHandler, Writer
 from flaxft.models.base import flatten
@@ -120,8 +121,9 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     def empty(shape: Shape) -> Batch:
         return put(pipeline.empty(shape), rows(mesh))
 
-    threads = concurrent.futures.ThreadPoolExecutor(4)  # XLA compiles outside the GIL
-    jobs = [threads.submit(step_fn.compile, state, empty(one)) for one in (plan.shapes if num_steps else ())]
+    threads = concurrent.futures.ThreadPoolExecutor(min(4, num_cpus()))  # XLA compiles outside the GIL, and what it reads from the cache inside
+    jobs = [threads.submit(step_fn.compile_update, state)] if num_steps else []
+    jobs += [threads.submit(step_fn.compile, state, empty(one)) for one in (plan.shapes if num_steps else ())]
     if num_steps and not plan.fits:
         jobs.append(threads.submit(step_fn.compile_accumulation, state, empty(plan.shapes[-1])))
     if scored:

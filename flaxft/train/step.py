@@ -1,4 +1,4 @@
-"""One optimizer step: a pure function of state and batch, jitted, with the state donated."""
+"""One optimizer step: a pure function of state and batch. It runs as two programs, gradients and update, and the second donates the state."""
 
 from __future__ import annotations
 
@@ -33,22 +33,27 @@ def make_loss_fn(task: Task, graphdef: nnx.GraphDef) -> LossFn:
 
 
 def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformationExtraArgs, *, seed: int) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step of one micro-batch, pure. The objective is the sum over terms of sum / weight, over the global batch."""
+    """The step of one micro-batch as one pure function. The objective is the sum over terms of sum / weight, over the global batch."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, gradients = _gradients(loss_fn, state, batch, rng=_rng(seed, state.step, 0), totals=None)
-        return _update(tx, state, gradients, loss)
+        return _update(tx, state, *_gradients(loss_fn, state, batch, rng=_rng(seed, state.step, 0), totals=None))
 
     return train_step
 
 
 class TrainStep:
-    """`step(state, micro_batches) -> (state, metrics)`, compiled beforehand for every shape.
+    """`step(state, micro_batches) -> (state, metrics)`, compiled beforehand: the gradients for every shape, the update once.
+
+    In one program with the gradients, the update would be traced, lowered and read from the cache for every shape, and AdamW is half of that program's
+    instructions: a start with five shapes of MiniLM takes half as long (benchmarks/README.md). A step takes as long as before.
 
     Several micro-batches give the very gradient of their union: the terms' weights, which depend on the batches alone, are totalled first.
     """
 
     def __init__(self, loss_fn: LossFn, tx: optax.GradientTransformationExtraArgs, *, seed: int, shardings: TrainState):
+        def gradients(state: TrainState, batch: Batch) -> tuple[jax.Array, Params]:
+            return _gradients(loss_fn, state, batch, rng=_rng(seed, state.step, 0), totals=None)
+
         def weights(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
             # Only the weights are returned, so XLA drops the encoder from this program.
             return {name: weight for name, (_, weight) in loss_fn(state.params, state.frozen, batch, _rng(seed, state.step, 0)).items()}
@@ -58,26 +63,32 @@ class TrainStep:
             return loss + more_loss, jax.tree.map(jnp.add, gradients, more)
 
         def update(state: TrainState, loss: jax.Array, gradients: Params) -> tuple[TrainState, Metrics]:
-            return _update(tx, state, gradients, loss)
+            return _update(tx, state, loss, gradients)
 
         # Said rather than inferred: the compiler might lay the new state out otherwise than the next call expects it.
         whole: Any = shardings.step
-        after, summed = (shardings, whole), (whole, shardings.params)
+        summed = (whole, shardings.params)
         self._mesh, self._whole, self._sums = whole.mesh, whole, summed
         self._jit = {
-            "step": jax.jit(make_train_step(loss_fn, tx, seed=seed), donate_argnums=0, out_shardings=after),
+            "gradients": jax.jit(gradients, out_shardings=summed),
             "weights": jax.jit(weights, out_shardings=whole),
             "accumulate": jax.jit(accumulate, donate_argnums=(4, 5), out_shardings=summed),
             "zeros": jax.jit(lambda state: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)), out_shardings=summed),
             "add": jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), out_shardings=whole),
-            "update": jax.jit(update, donate_argnums=0, out_shardings=after),
+            "update": jax.jit(update, donate_argnums=0, out_shardings=(shardings, whole)),
         }
         self._compiled: dict[tuple[str, Shape | None], Any] = {}  # None: of no batch
 
     def compile(self, state: TrainState, batch: Batch) -> Any:
-        """For the shape of `batch` as a step of its own; returns the program. Arrays or ShapeDtypeStructs, as for `compile_accumulation`."""
+        """The gradients of a step whose one batch has this shape; returns the program. Arrays or ShapeDtypeStructs, as for the others."""
         with jax.set_mesh(self._mesh):
-            program = self._compiled["step", _shape(batch)] = self._jit["step"].lower(state, batch).compile()
+            program = self._compiled["gradients", _shape(batch)] = self._jit["gradients"].lower(state, batch).compile()
+        return program
+
+    def compile_update(self, state: TrainState) -> Any:
+        """What every step ends with; returns the program."""
+        with jax.set_mesh(self._mesh):
+            program = self._compiled["update", None] = self._jit["update"].lower(state, *self._loss_and_gradients(state)).compile()
         return program
 
     def compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
@@ -88,27 +99,30 @@ class TrainStep:
     def _compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
         programs, shape = self._compiled, _shape(batch)
         lowered = {"zeros": self._jit["zeros"].lower(state), "weights": self._jit["weights"].lower(state, batch)}
-        loss, gradients = _arguments(lowered["zeros"].out_info, self._sums)
         weights = lowered["weights"].out_info
         totals = _arguments(weights, dict.fromkeys(weights, self._whole))
         lowered["add"] = self._jit["add"].lower(totals, totals)
         part = jax.ShapeDtypeStruct((), jnp.int32)
-        lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, loss, gradients)
-        lowered["update"] = self._jit["update"].lower(state, loss, gradients)
+        lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, *self._loss_and_gradients(state))
         for name, one in lowered.items():
             programs[name, shape if name in ("weights", "accumulate") else None] = one.compile()
         return programs["accumulate", shape]
 
+    def _loss_and_gradients(self, state: TrainState) -> Any:
+        """What the gradients' programs return."""
+        return _arguments((jax.ShapeDtypeStruct((), jnp.float32), state.params), self._sums)
+
     def __call__(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
         programs = self._compiled
         if len(batches) == 1:
-            return programs["step", _shape(batches[0])](state, batches[0])
-        totals = programs["weights", _shape(batches[0])](state, batches[0])
-        for batch in batches[1:]:
-            totals = programs["add", None](totals, programs["weights", _shape(batch)](state, batch))
-        loss, gradients = programs["zeros", None](state)
-        for part, batch in enumerate(batches):
-            loss, gradients = programs["accumulate", _shape(batch)](state, batch, totals, np.int32(part), loss, gradients)
+            loss, gradients = programs["gradients", _shape(batches[0])](state, batches[0])
+        else:
+            totals = programs["weights", _shape(batches[0])](state, batches[0])
+            for batch in batches[1:]:
+                totals = programs["add", None](totals, programs["weights", _shape(batch)](state, batch))
+            loss, gradients = programs["zeros", None](state)
+            for part, batch in enumerate(batches):
+                loss, gradients = programs["accumulate", _shape(batch)](state, batch, totals, np.int32(part), loss, gradients)
         return programs["update", None](state, loss, gradients)
 
 
@@ -136,7 +150,7 @@ def _gradients(loss_fn: LossFn, state: TrainState, batch: Batch, *, rng: jax.Arr
     return jax.value_and_grad(objective)(state.params)
 
 
-def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, gradients: Params, loss: jax.Array) -> tuple[TrainState, Metrics]:
+def _update(tx: optax.GradientTransformationExtraArgs, state: TrainState, loss: jax.Array, gradients: Params) -> tuple[TrainState, Metrics]:
     grad_norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params, step=state.step, finite=finite)

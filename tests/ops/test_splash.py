@@ -93,5 +93,5 @@ def test_a_step_with_it_lowers_for_tpu(tmp_path, remat):
     step = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=0, shardings=infer(state, loaded.encoder.sharding, mesh))
     batch = Pipeline(items, task.spec(), seed=0).empty(Shape(num_rows=4, row_length=32, num_slots=4))
     with jax.set_mesh(mesh):
-        text = step._jit["step"].trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
+        text = step._jit["gradients"].trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("tpu_custom_call") >= 3, "one forward and two backward: the layers share them"
