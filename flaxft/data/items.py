@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import itertools
@@ -50,7 +51,8 @@ class Items:
         self.item_of = item  # (num_features,) int32: the item that each feature belongs to
         self.item_starts = np.flatnonzero(np.r_[True, item[1:] != item[:-1], True])  # (N + 1,): item i is features item_starts[i] to item_starts[i + 1]
         self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in self._metadata["columns"]}
-        self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in table["length"].chunks)])
+        self._chunk_starts = [0, *itertools.accumulate(len(chunk) for chunk in table["length"].chunks)]
+        self._layout = [(*name.split(".", 1), np.dtype(dtype), tuple(shape), self._columns[name]) for name, (dtype, shape) in self._metadata["columns"].items()]
 
     def __len__(self) -> int:
         """Number of items, N."""
@@ -68,14 +70,13 @@ class Items:
 
     def feature(self, index: int) -> Features:
         """Feature `index` of 0 .. len(lengths) - 1."""
-        chunk = int(np.searchsorted(self._chunk_starts, index, side="right") - 1)
+        chunk = bisect.bisect_right(self._chunk_starts, index) - 1
         row = index - self._chunk_starts[chunk]
         parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
-        for name, (dtype, shape) in self._metadata["columns"].items():
-            values, offsets, is_there = self._columns[name][chunk]
-            part, key = name.split(".", 1)
+        for part, key, dtype, shape, columns in self._layout:
+            values, offsets, is_there = columns[chunk]
             if is_there is None or is_there[row]:
-                parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(tuple(shape))
+                parts[part][key] = values[offsets[row] : offsets[row + 1]].view(dtype).reshape(shape)
         return Features(parts["tokens"], parts["example"], int(self.groups[index]), parts["host"], int(self.num_cut[index]))
 
 

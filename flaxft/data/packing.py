@@ -193,6 +193,7 @@ class _Open:
         self.items: list[Sequence[int]] = []
         self._rows: list[list[int]] = [[] for _ in range(shape.num_rows)]
         self._room = np.full(shape.num_rows, shape.row_length)  # 0 in a row that has no slot left
+        self._most_room = shape.row_length  # of any row: most items are asked of micro-batches that are full
         self._num_slots = shape.num_slots
 
     @property
@@ -202,6 +203,8 @@ class _Open:
 
     def place(self, item: Sequence[int], lengths: np.ndarray) -> bool:
         """Puts all features of an item into the first rows that have room, or changes nothing."""
+        if int(lengths[item[0]]) > self._most_room:
+            return False
         before = self._room.copy() if len(item) > 1 else self._room
         placed: list[int] = []
         for feature in item:
@@ -215,6 +218,7 @@ class _Open:
             self._rows[row].append(feature)
             self._room[row] = self._room[row] - length if len(self._rows[row]) < self._num_slots else 0
             placed.append(row)
+        self._most_room = int(self._room.max())
         self.items.append(item)
         return True
 

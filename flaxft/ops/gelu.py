@@ -13,13 +13,15 @@ from jaxtyping import Array, Float
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x * Phi(x), the GELU of Hendrycks and Gimpel (arXiv 1606.08415) without the tanh approximation.
 
+    Computed in float32, whatever x is: bfloat16 is rounded after each operation, which on CPU takes longer (5 % of MiniLM's step) and is less exact.
     Autodiff of `jax.nn.gelu(approximate=False)` saves three arrays of x's size a layer; on CPU writing them costs more than computing them twice.
     """
-    return x * _cdf(x)
+    wide = x.astype(jnp.float32)
+    return (wide * _cdf(wide)).astype(x.dtype)
 
 
 def _cdf(x: Array) -> Array:
-    return 0.5 * (1.0 + jax.lax.erf(x * jnp.asarray(math.sqrt(0.5), x.dtype)))
+    return 0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def _forward(x: Array) -> tuple[Array, Array]:
@@ -27,8 +29,9 @@ def _forward(x: Array) -> tuple[Array, Array]:
 
 
 def _backward(x: Array, gradient: Array) -> tuple[Array]:
-    density = jnp.exp(-0.5 * x * x) * jnp.asarray(1.0 / math.sqrt(2.0 * math.pi), x.dtype)
-    return (gradient * (_cdf(x) + x * density),)
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) * (1.0 / math.sqrt(2.0 * math.pi))
+    return ((gradient.astype(jnp.float32) * (_cdf(wide) + wide * density)).astype(x.dtype),)
 
 
 gelu.defvjp(_forward, _backward)
