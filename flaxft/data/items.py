@@ -41,8 +41,8 @@ class Items:
 
         self._reader = pa.ipc.open_file(pa.memory_map(str(file)))
         table = self._reader.read_all()
-        self._metadata = json.loads(table.schema.metadata[b"flaxft"])
-        self.fingerprint: str = self._metadata["fingerprint"]
+        metadata = json.loads(table.schema.metadata[b"flaxft"])
+        self.fingerprint: str = metadata["fingerprint"]
         self.lengths = _numbers(table["length"])  # (num_features,) int32
         self.records = _numbers(table["record"])  # (num_features,) int32: the record that each feature comes from
         self.groups = _numbers(table["group"])  # (num_features,) int32
@@ -50,9 +50,9 @@ class Items:
         item = _numbers(table["item"])
         self.item_of = item  # (num_features,) int32: the item that each feature belongs to
         self.item_starts = np.flatnonzero(np.r_[True, item[1:] != item[:-1], True])  # (N + 1,): item i is features item_starts[i] to item_starts[i + 1]
-        self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in self._metadata["columns"]}
+        self._columns = {name: [_views(chunk) for chunk in table[name].chunks] for name in metadata["columns"]}
         self._chunk_starts = [0, *itertools.accumulate(len(chunk) for chunk in table["length"].chunks)]
-        self._layout = [(*name.split(".", 1), np.dtype(dtype), tuple(shape), self._columns[name]) for name, (dtype, shape) in self._metadata["columns"].items()]
+        self._layout = [(*name.split(".", 1), np.dtype(dtype), tuple(shape), self._columns[name]) for name, (dtype, shape) in metadata["columns"].items()]
 
     def __len__(self) -> int:
         """Number of items, N."""

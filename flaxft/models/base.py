@@ -79,12 +79,14 @@ class Model(nnx.Module):
         return self.head(output, batch, deterministic=deterministic, rngs=rngs)
 
 
-def traced_once(layer: nnx.Module, *arguments: Any, remat: bool) -> Any:
-    """`layer(*arguments)`, traced and lowered once for all layers of one structure and shapes; the compiler inlines it.
+def traced_once(layer: nnx.Module, *arguments: Any) -> Any:
+    """`layer(*arguments)`, traced and lowered once for all layers of one structure and shapes; the compiler inlines it. What it changes in itself is lost."""
+    return _call(*nnx.split(layer), arguments)
 
-    With `remat` only the arguments are kept for the backward pass, which computes the layer again. What the layer changes in itself is lost.
-    """
-    return (_computed_again if remat else _call)(*nnx.split(layer), arguments)
+
+def computed_again(layer: nnx.Module, *arguments: Any) -> Any:
+    """`traced_once` which keeps only the arguments for the backward pass, and computes the layer again there (remat)."""
+    return _call_again(*nnx.split(layer), arguments)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -93,7 +95,7 @@ def _call(graphdef: nnx.GraphDef[Any], state: nnx.State, arguments: Sequence[Any
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _computed_again(graphdef: nnx.GraphDef[Any], state: nnx.State, arguments: Sequence[Any]) -> Any:
+def _call_again(graphdef: nnx.GraphDef[Any], state: nnx.State, arguments: Sequence[Any]) -> Any:
     return jax.checkpoint(functools.partial(_call, graphdef))(state, arguments)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch
 from flaxft.errors import UserError
-from flaxft.models.base import EncoderOutput, Key, traced_once
+from flaxft.models.base import EncoderOutput, Key, computed_again, traced_once
 from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
@@ -273,9 +273,10 @@ class Bert(nnx.Module):
     ) -> EncoderOutput:
         rngs = None if deterministic else rngs
         x = by_rows(self.embed(batch, rngs=rngs) if embeddings is None else embeddings)
+        call = computed_again if self.config.remat else traced_once
         for layer in self.encoder.layer:
             keys = [None] * 3 if rngs is None else [rngs.dropout() for _ in range(3)]
-            x = by_rows(traced_once(layer, x, batch["segment_ids"], keys, remat=self.config.remat))
+            x = by_rows(call(layer, x, batch["segment_ids"], keys))
         return EncoderOutput(hidden=x, word_embeddings=self.embeddings.word_embeddings.embedding[...])
 
     def head(self, kind: str, num_labels: int, *, rngs: nnx.Rngs) -> nnx.Module:

@@ -45,7 +45,7 @@ class TrainStep:
     """`step(state, micro_batches) -> (state, metrics)`, compiled beforehand: the gradients for every shape, the update once.
 
     In one program with the gradients, the update would be traced, lowered and read from the cache for every shape, and AdamW is half of that program's
-    instructions: a start with five shapes of MiniLM takes half as long (benchmarks/README.md). A step takes as long as before.
+    instructions: a start with five shapes of MiniLM from the cache takes half as long (benchmarks/README.md). A step takes as long as before.
 
     Several micro-batches give the very gradient of their union: the terms' weights, which depend on the batches alone, are totalled first.
     """
