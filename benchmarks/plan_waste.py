@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.train_speed import NUM_SENTENCES, conll_lengths
+from benchmarks.train_speed import NUM_SENTENCES, drawn_lengths
 from benchmarks.wnut17 import FILES, ROOT
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     importlib.import_module("flaxft")  # before jax
     from flaxft.models.hf import Pretrained
 
-    lengths_of = {"WNUT-17": wnut17_lengths(args.raw / "wnut17" / FILES["train"], args.model), "CoNLL-2003": conll_lengths(NUM_SENTENCES)}
+    lengths_of = {"WNUT-17": wnut17_lengths(args.raw / "wnut17" / FILES["train"], args.model), "CoNLL-2003": drawn_lengths("conll2003", NUM_SENTENCES)}
     for name, lengths in lengths_of.items():
         spread = f"mean {lengths.mean():.1f}, 95th percentile {np.percentile(lengths, 95):.0f}, longest {lengths.max()}"
         print(f"{name}: {len(lengths):,} sentences, tokens {spread}")

@@ -1,19 +1,20 @@
 """One train step without packing: flaxft beside PyTorch, eager and compiled, float32 and bfloat16; and how near a packed step comes to the matmul rate.
 
     python benchmarks/step_speed.py --rounds=5 --out=step.json
-    python benchmarks/step_speed.py --shapes base --length=512 --rows=64 --rounds=5 --out=step512.json \
-        --sides flaxft_bf16 torch_bf16_heap torch_compile_bf16_heap
 
-The second command is for a GPU, which both sides take where there is one. It was not run on one.
+All sides take a GPU where there is one: gpu_speed.py runs what is of interest there.
 
 A step is forward, backward, clipping at 1.0 and AdamW with a linear schedule, dropout 0.1 on. Its batch is rows of 128 (--length) random tokens, all of them
 full and one example each, so that neither side computes on padding and PyTorch needs no attention mask; every token has one of 9 labels. Weights are random,
 the vocabulary has 30,522 pieces, the sizes are in `SHAPES`. Our step is the one that a run takes: batch onto the device, `TrainStep`, until the new state is
 there. PyTorch's ends when its loss was read. Each turn is a process of its own; its first 3 steps are not counted, and its rate is the median over the others.
 
-The side `packed` is our float32 step on batches of 32 examples with the lengths of CoNLL-2003 (train_speed.py draws them), in rows as a run packs them. The
-share is FLOP/s of our step over FLOP/s of a 4096-cubed product in jax, of operands as the side's, the best of 6 in the same process, half of them before the
-steps and half after. FLOPs of a step, forward and backward, are those that useful tokens need:
+The sides `packed` and `packed_bf16` are our step on batches of --batch_size examples with the lengths of CoNLL-2003, or of another data set in --lengths
+(train_speed.py draws them), in rows as a run packs them; `torch_longest_bf16` takes such examples padded to the longest of a batch, with an attention mask.
+`flax457_bf16` is the Flax BERT of transformers 4.57, in the environment that ner_flax457.py names.
+
+The share is FLOP/s of our step over FLOP/s of a 4096-cubed product in jax, of operands as the side's, the best of 6 in the same process, half of them before
+the steps and half after. FLOPs of a step, forward and backward, are those that useful tokens need:
 
     6 P n + 12 L D (n1^2 + n2^2 + ...)
 
@@ -45,7 +46,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.train_speed import NUM_SENTENCES, conll_lengths
+from benchmarks.train_speed import LENGTHS, NUM_SENTENCES, drawn_lengths
 from benchmarks.wnut17 import cpu_seconds_of_others, execute, load_average, machine, median_range
 
 
@@ -72,19 +73,29 @@ SIDES = {
     "torch_compile_heap": "float32, torch.compile, with flaxft's malloc settings",
     "torch_bf16_heap": "bfloat16 autocast, eager, with flaxft's malloc settings",
     "torch_compile_bf16_heap": "bfloat16 autocast, torch.compile, with flaxft's malloc settings",
-    "packed": "flaxft, float32, 32 examples with CoNLL-2003's lengths",
+    "torch_bf16": "bfloat16 autocast, eager",
+    "torch_compile_bf16": "bfloat16 autocast, torch.compile",
+    "flax457_bf16": "Flax BERT of transformers 4.57, bfloat16",
+    "packed": "flaxft, float32, examples of mixed lengths",
+    "packed_bf16": "flaxft, bfloat16 products, examples of mixed lengths",
+    "torch_longest_bf16": "bfloat16 autocast, eager, examples of mixed lengths padded to the longest",
 }
-PACKED_SHAPE = "base"
-DEFAULT = [side for side in SIDES if side != "torch_compile_bf16_heap"]
+MIXED = ("packed", "packed_bf16", "torch_longest_bf16")
+MIXED_SHAPE = "base"
+DEFAULT = ["flaxft", "flaxft_bf16", "torch", "torch_heap", "torch_compile_heap", "torch_bf16_heap", "packed"]
 TARGETS = [  # ours, theirs, at each shape, in the mean
     ("flaxft", "torch", None, None),
     ("flaxft", "torch_heap", 1.0, 1.1),
     ("flaxft", "torch_compile_heap", 1.0, 1.1),
     ("flaxft_bf16", "torch_bf16_heap", 1.1, 1.1),
     ("flaxft_bf16", "torch_compile_bf16_heap", None, None),
+    ("flaxft_bf16", "torch_bf16", None, None),
+    ("flaxft_bf16", "torch_compile_bf16", None, None),
+    ("flaxft_bf16", "flax457_bf16", None, None),
+    ("packed_bf16", "torch_longest_bf16", None, None),
 ]
 SHARE_TARGET = 0.7
-VOCABULARY, NUM_LABELS, LENGTH, BATCH_SIZE = 30522, 9, 128, 32
+VOCABULARY, NUM_LABELS, LENGTH, BATCH_SIZE, IGNORED = 30522, 9, 128, 32, -100
 SKIP = 3  # steps of a turn: memory, threads and optimizer state come to be there
 SCHEDULE_STEPS, LEARNING_RATE, WEIGHT_DECAY = 1000, 5e-5, 0.01
 PRODUCT_SIZE, NUM_PRODUCTS = 4096, 3  # before the steps, and as many after
@@ -145,7 +156,7 @@ def product_rate(dtype: str) -> float:
     return max(each * 2 * PRODUCT_SIZE**3 / one for one in timed(lambda _: jax.block_until_ready(multiply(a, b)), NUM_PRODUCTS))
 
 
-def our_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, Any]:
+def our_turn(args: argparse.Namespace, side: str, shape: Shape) -> dict[str, Any]:
     """What a run does between its batches and its losses, with the project's own parts."""
     importlib.import_module("flaxft")  # before jax
     import functools
@@ -163,9 +174,9 @@ def our_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, 
     from flaxft.train import state as states
     from flaxft.train.step import TrainStep, make_loss_fn
 
-    is_packed, dtype = side == "packed", "bfloat16" if side.endswith("bf16") else "float32"
-    items = RandomItems(conll_lengths(NUM_SENTENCES) if is_packed else np.full(shape.rows, length))
-    sizes = {"batch_size": BATCH_SIZE if is_packed else shape.rows, "num_slots": None if is_packed else 1, "num_shapes": Data().num_shapes}
+    is_packed, dtype, num_steps = side in MIXED, "bfloat16" if side.endswith("bf16") else "float32", args.num_steps
+    items = RandomItems(drawn_lengths(args.lengths, NUM_SENTENCES) if is_packed else np.full(shape.rows, args.length))
+    sizes = {"batch_size": args.batch_size if is_packed else shape.rows, "num_slots": None if is_packed else 1, "num_shapes": Data().num_shapes}
     task = TokenClassification(labels=tuple(map(str, range(NUM_LABELS))), scheme="plain")
     mesh = make_mesh(Mesh())
     plan = make_plan(
@@ -205,7 +216,68 @@ def our_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, 
     return found | {"device": jax.devices()[0].device_kind, "flops": flops, "product_rate": max(before, product_rate(dtype))}
 
 
-def their_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str, Any]:
+def their_batches(args: argparse.Namespace, side: str, shape: Shape) -> list[dict[str, np.ndarray]]:
+    """One a step, int64 (rows, longest); an attention mask only where there is padding."""
+    if side not in MIXED:
+        ids, labels = (np.stack(arrays).astype(np.int64) for arrays in zip(*(example(number, args.length) for number in range(shape.rows)), strict=True))
+        return [{"input_ids": ids, "labels": labels}] * (SKIP + args.num_steps)
+    lengths = drawn_lengths(args.lengths, (SKIP + args.num_steps) * args.batch_size)
+    batches = []
+    for first in range(0, len(lengths), args.batch_size):
+        own = lengths[first : first + args.batch_size]
+        batch = {"input_ids": np.zeros((len(own), own.max()), np.int64)}
+        batch |= {"attention_mask": np.zeros_like(batch["input_ids"]), "labels": np.full_like(batch["input_ids"], IGNORED)}
+        for row, length in enumerate(own.tolist()):
+            batch["input_ids"][row, :length], batch["labels"][row, :length] = example(first + row, length)
+            batch["attention_mask"][row, :length] = 1
+        batches.append(batch)
+    return batches
+
+
+def useful(batch: dict[str, Any]) -> int:
+    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else int(np.prod(batch["input_ids"].shape))
+
+
+def flax457_turn(args: argparse.Namespace, side: str, shape: Shape) -> dict[str, Any]:
+    """In the environment of ner_flax457.py: its model in bfloat16, its step. The batch lies on the device from the start."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    import transformers
+
+    config = transformers.BertConfig(**shape.config, num_labels=NUM_LABELS)
+    model = transformers.FlaxBertForTokenClassification(config, seed=0, input_shape=(1, 8), dtype=jnp.bfloat16)
+    warmup = SCHEDULE_STEPS // 10
+    parts = [optax.linear_schedule(0.0, LEARNING_RATE, warmup), optax.linear_schedule(LEARNING_RATE, 0.0, SCHEDULE_STEPS - warmup)]
+    schedule = optax.join_schedules(parts, [warmup])
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
+
+    def train_step(params: Any, opt_state: Any, batch: Any, key: Any) -> Any:
+        def loss_fn(params: Any) -> Any:
+            logits = model(batch["input_ids"], params=params, dropout_rng=key, train=True).logits.astype(jnp.float32)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
+
+        loss, gradients = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    step_fn = jax.jit(train_step, donate_argnums=(0, 1))
+    params = jax.tree.map(lambda array: jnp.array(array, copy=True), model.params)
+    opt_state, losses = tx.init(params), []
+    host = their_batches(args, side, shape)
+    batch = {name: jax.device_put(array.astype(np.int32)) for name, array in host[0].items()}
+
+    def step(number: int) -> None:
+        nonlocal params, opt_state
+        params, opt_state, loss = step_fn(params, opt_state, batch, jax.random.fold_in(jax.random.key(0), number))
+        losses.append(float(loss))
+
+    seconds = timed(step, args.num_steps)
+    versions = {"transformers": transformers.__version__, "jax": jax.__version__}
+    return {"seconds": seconds, "tokens": [useful(host[0])] * args.num_steps, "losses": losses, "device": jax.devices()[0].device_kind} | versions
+
+
+def torch_turn(args: argparse.Namespace, side: str, shape: Shape) -> dict[str, Any]:
     """`failed` says why torch.compile does not run here, where it does not."""
     if side.endswith("_heap") and (done := importlib.import_module("flaxft.runtime").MALLOC) != "malloc keeps the heap":  # before torch
         sys.exit(f"{side}: {done}")
@@ -215,10 +287,9 @@ def their_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str
     from benchmarks.ner_pytorch import make_optimizer
 
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    examples = [example(number, length) for number in range(shape.rows)]
-    columns = zip(("input_ids", "labels"), zip(*examples, strict=True), strict=True)
-    batch = {name: torch.tensor(np.stack(arrays), dtype=torch.long, device=device) for name, arrays in columns}
+    device, num_steps = "cuda" if torch.cuda.is_available() else "cpu", args.num_steps
+    host = their_batches(args, side, shape)
+    batches = [{name: torch.from_numpy(array).to(device) for name, array in batch.items()} for batch in host]
     model = BertForTokenClassification(BertConfig(**shape.config, num_labels=NUM_LABELS)).to(device).train()
     optimizer = make_optimizer(model, argparse.Namespace(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, optimizer="fused"))
     schedule = get_linear_schedule_with_warmup(optimizer, SCHEDULE_STEPS // 10, SCHEDULE_STEPS)
@@ -227,7 +298,7 @@ def their_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str
 
     def step(number: int) -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled="bf16" in side):
-            loss = compiled(**batch).loss
+            loss = compiled(**batches[number]).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -242,8 +313,10 @@ def their_turn(side: str, shape: Shape, num_steps: int, length: int) -> dict[str
         if "compile" not in side:
             raise
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"} | about
-    return {"seconds": seconds, "tokens": [batch["input_ids"].numel()] * num_steps, "losses": losses} | about
+    return {"seconds": seconds, "tokens": [useful(batch) for batch in host[SKIP:]], "losses": losses} | about
 
+
+TURNS = {"flaxft": our_turn, "packed": our_turn, "torch": torch_turn, "flax457": flax457_turn}  # by a side's first word
 
 # --------------------------------------------------------------------------------------------------------------------------------- tables
 
@@ -300,27 +373,32 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=DEFAULT)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
     parser.add_argument("--rows", type=int, help="of a batch, instead of the shape's own")
+    parser.add_argument("--lengths", choices=list(LENGTHS), default="conll2003", help="of the examples of mixed lengths")
+    parser.add_argument("--batch_size", type=int, default=BATCH_SIZE, help="examples of mixed lengths in a batch")
+    parser.add_argument("--legacy_python", type=Path, help="of the environment that ner_flax457.py names")
     parser.add_argument("--num_steps", type=int, default=10, help="that a turn counts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="JSON file, written anew after every turn")
     parser.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)  # side and shape: this process is one turn
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if "flax457_bf16" in args.sides and not args.legacy_python and not args.turn:
+        parser.error("flax457_bf16 needs --legacy_python")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.turn:
         side, name = args.turn
-        turn = their_turn if side.startswith("torch") else our_turn
         shape = SHAPES[name] if args.rows is None else SHAPES[name]._replace(rows=args.rows)
-        args.out.write_text(json.dumps(turn(side, shape, args.num_steps, args.length)))
+        args.out.write_text(json.dumps(TURNS[side.split("_")[0]](args, side, shape)))
         return
     here = machine()
     print(", ".join(f"{name} {value}" for name, value in here.items()), flush=True)
     runs: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     for name in args.shapes:
-        sides = [side for side in args.sides if side != "packed" or name == PACKED_SHAPE]
+        sides = [side for side in args.sides if side not in MIXED or name == MIXED_SHAPE]
         for number in range(1, args.rounds + 1):
             for side in sides if number % 2 else reversed(sides):
                 if side in failed:
@@ -328,7 +406,9 @@ def main(argv: list[str] | None = None) -> None:
                 with tempfile.TemporaryDirectory(prefix="step-speed-") as workdir:
                     load = load_average()
                     started, others = time.perf_counter(), cpu_seconds_of_others()
-                    command = [sys.executable, "benchmarks/step_speed.py", "--turn", side, name, f"--num_steps={args.num_steps}", f"--length={args.length}"]
+                    python = str(args.legacy_python) if side.startswith("flax457") else sys.executable
+                    command = [python, "benchmarks/step_speed.py", "--turn", side, name, f"--num_steps={args.num_steps}", f"--length={args.length}"]
+                    command += [f"--lengths={args.lengths}", f"--batch_size={args.batch_size}"]
                     command += [f"--rows={args.rows}"] if args.rows else []
                     results = execute([*command, f"--out={workdir}/results.json"], workdir=workdir)
                     others = round((cpu_seconds_of_others() - others) / (time.perf_counter() - started), 2)

@@ -40,14 +40,17 @@ SIDES = {
     "flax457_heap": "float32, padded to 128, with flaxft's malloc settings",
 }
 NUM_SENTENCES = 14_041  # of CoNLL-2003's train split
-MEDIAN, PERCENTILE_95, SHORTEST, LONGEST = 15, 45, 4, 128
+SHORTEST, LONGEST = 4, 128
+# Median and 95th percentile of lengths in tokens with special tokens; WNUT-17's train split has 31 and 51 in bert-base-uncased's vocabulary.
+LENGTHS = {"conll2003": (15, 45), "wnut17": (31, 51)}
 Z_95 = 1.6449  # of the normal distribution
 
 
-def conll_lengths(num: int, *, seed: int = 0) -> np.ndarray:
-    """int (num,): token lengths with special tokens, drawn from the lognormal of the docstring."""
+def drawn_lengths(of: str, num: int, *, seed: int = 0) -> np.ndarray:
+    """int (num,): token lengths with special tokens, drawn from a lognormal with the data set's median and 95th percentile."""
+    median, percentile_95 = LENGTHS[of]
     normal = np.random.default_rng(seed).standard_normal(num)
-    return np.clip(np.round(MEDIAN * np.exp(normal * math.log(PERCENTILE_95 / MEDIAN) / Z_95)), SHORTEST, LONGEST).astype(int)
+    return np.clip(np.round(median * np.exp(normal * math.log(percentile_95 / median) / Z_95)), SHORTEST, LONGEST).astype(int)
 
 
 def write_conll_lengths(source: Path, model: Path, target: Path) -> None:
@@ -61,7 +64,7 @@ def write_conll_lengths(source: Path, model: Path, target: Path) -> None:
     words = [pair for record in records for pair in zip(record["tokens"], record["ner_tags"], strict=True) if pair[0].strip()]
     sizes = [len(encoding.ids) for encoding in tokenizer.encode_batch([word for word, _ in words], add_special_tokens=False)]
     at, lines = 0, []
-    for length in conll_lengths(NUM_SENTENCES):
+    for length in drawn_lengths("conll2003", NUM_SENTENCES):
         left = length - 2  # [CLS] and [SEP]
         while left > 0:
             word, tag = words[at % len(words)]
@@ -112,7 +115,7 @@ def table(runs: list[dict]) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--lengths", choices=["wnut17", "conll2003"], required=True)
+    parser.add_argument("--lengths", choices=list(LENGTHS), required=True)
     parser.add_argument("--raw", type=Path, required=True, help="with wnut17/")
     parser.add_argument("--data", type=Path, required=True, help="with wikiann_en/")
     parser.add_argument("--model", type=Path, required=True)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_lengths_are_those_of_conll2003():
     """DESIGN's figures: mean 20, median 15, 95th percentile 45, at most 128."""
-    lengths = train_speed.conll_lengths(train_speed.NUM_SENTENCES)
+    lengths = train_speed.drawn_lengths("conll2003", train_speed.NUM_SENTENCES)
     assert np.median(lengths) == 15
     assert abs(np.percentile(lengths, 95) - 45) <= 1
     assert 18 < lengths.mean() < 21
@@ -37,7 +37,7 @@ def test_sentences_have_the_lengths_that_were_drawn(tmp_path, monkeypatch):
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
     found = [sum(len(tokenizer.encode(line.split("\t")[0], add_special_tokens=False).ids) for line in block.split("\n")) + 2 for block in blocks]
-    wanted = train_speed.conll_lengths(40)
+    wanted = train_speed.drawn_lengths("conll2003", 40)
     assert len(found) == 40
     assert all(0 <= length - want < 4 for want, length in zip(wanted, found, strict=True))  # a last word may have several pieces
 
