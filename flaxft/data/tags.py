@@ -7,6 +7,7 @@ continue a chunk but finds none of its type open begins one. So conversion never
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 from flaxft.errors import UserError
@@ -61,15 +62,19 @@ def to_iob2(tags: Sequence[str], scheme: str) -> list[str]:
     # No letter means two things in two schemes, so one reading serves them all.
     converted, open_type = [], None
     for tag in tags:
-        letter, _, kind = tag.partition("-")
-        if letter == "O":
-            converted.append("O")
-            open_type = None
-            continue
-        starts = letter in ("B", "S", "U") or kind != open_type
-        converted.append(f"{'B' if starts else 'I'}-{kind}")
-        open_type = None if letter in _CLOSING else kind
+        read, open_type = _read(tag, open_type)
+        converted.append(read)
     return converted
+
+
+@functools.lru_cache(maxsize=4096)  # a data set has some dozens of such pairs, and an evaluation reads millions of tags
+def _read(tag: str, open_type: str | None) -> tuple[str, str | None]:
+    """A tag in IOB2 where a chunk of `open_type` is open, and the type that is open after it."""
+    letter, _, kind = tag.partition("-")
+    if letter == "O":
+        return "O", None
+    starts = letter in ("B", "S", "U") or kind != open_type
+    return f"{'B' if starts else 'I'}-{kind}", None if letter in _CLOSING else kind
 
 
 def count_malformed(tags: Sequence[str], scheme: str) -> int:

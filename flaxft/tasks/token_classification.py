@@ -173,7 +173,7 @@ class TokenClassification:
             words = feature.host["owned"][at]
             labels[words], scores[words] = predicted["label"][at], predicted["score"][at]
         text = record["text"] if self._is_raw(record) else " ".join(self._words(record))
-        tags = [self.labels[i] for i in labels]
+        tags = [self.labels[i] for i in labels.tolist()]
         places, score_of = spans.tolist(), scores.tolist()
         result: dict[str, Any] = {"text": text, "words": [text[start:end] for start, end in places], "tags": tags}
         if self.scheme == schemes.PLAIN:
@@ -320,9 +320,9 @@ class TokenClassification:
         return dataclasses.replace(self, labels=labels, scheme=scheme, main_metric=main_metric)
 
     def _column(self, record: Record, asked: str, guesses: Sequence[str], field: str) -> str | None:
-        numbered = sorted((int(name) for name in record if name.isdecimal()), key=int)
-        if asked.startswith("-") and asked[1:].isdecimal() and 0 < int(asked[1:]) <= len(numbered):
-            asked = str(numbered[int(asked)])
+        if asked.startswith("-") and asked[1:].isdecimal():
+            numbered = sorted(int(name) for name in record if name.isdecimal())
+            asked = str(numbered[int(asked)]) if 0 < int(asked[1:]) <= len(numbered) else asked
         if asked and asked not in record:
             raise UserError(f"no column {asked!r}; found are {sorted(record)}; set task.{field}{nearest(asked, record)}")
         return asked or next((name for name in guesses if name in record), None)
@@ -366,8 +366,11 @@ class TokenClassification:
         tags = _listed(record[name])
         if not isinstance(tags, Sequence):
             raise UserError(f"column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
-        if len(tags) != len(self._words(record)):
-            raise UserError(f"{len(self._words(record))} words but {len(tags)} tags in {name!r}; each word needs one tag")
+        num_words = len(self._words(record))
+        if len(tags) != num_words:
+            raise UserError(f"{num_words} words but {len(tags)} tags in {name!r}; each word needs one tag")
+        if set(map(type, tags)) == {str}:  # nearly always, and an evaluation asks for every record
+            return list(tags)
         numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool)]
         if numbers and not self.labels:
             raise UserError(f"tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")
@@ -486,7 +489,7 @@ def _scheme_of_labels(labels: Sequence[str]) -> str:
 
 def _entities(text: str, tags: Sequence[str], places: Sequence[tuple[int, int]], scores: Sequence[float]) -> list[dict[str, Any]]:
     found = []
-    starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
+    starts = [i for i, tag in enumerate(tags) if tag[0] == "B"]
     for first in starts:
         last = first
         while last + 1 < len(tags) and tags[last + 1] == f"I-{tags[first][2:]}":

@@ -62,19 +62,33 @@ class Evaluator:
         """What a user reads, one per record, and the loss terms' totals `{name: (sum, weight)}`. `poll` may raise to abandon it."""
         pipeline = Pipeline(items, self._task.spec(), seed=0, num_devices=num_row_shards(self._mesh))
         self.compile(params, frozen, pipeline, shape)
-        found: list[Mapping[str, np.ndarray]] = [{}] * len(items.lengths)
+        found: dict[int, Mapping[str, np.ndarray]] = {}  # by feature, until its record is decoded
+        features_of = np.searchsorted(items.records, np.arange(len(records) + 1)).tolist()  # of record i, from its i-th number to the next
+        missing = np.bincount(items.records, minlength=len(records)).tolist()  # of each record's features
+        decoded: list[dict[str, Any]] = [{}] * len(records)
+
+        def decode(record: int) -> None:
+            features = range(features_of[record], features_of[record + 1])
+            predictions_of = [found.pop(number) for number in features]
+            decoded[record] = self._task.decode(records[record], [items.feature(number) for number in features], predictions_of)
+
         totals: dict[str, tuple[float, float]] = {}
         for batch, (predictions, terms) in self._forward(params, frozen, pipeline, shape):
             poll()
             for name, (total, weight) in terms.items():
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + float(total), before[1] + float(weight))
-            _take_apart(predictions, batch, items.lengths, found)
-        assert all(found), "every feature is predicted exactly once"
-        decoded = []
-        for record, features in enumerate(_features_of_records(items, len(records))):
-            predictions_of = [found[number] for number in features]
-            decoded.append(self._task.decode(records[record], [items.feature(number) for number in features], predictions_of))
+            # Here and not after all passes: the device computes meanwhile, and no more predictions are held than records wait for.
+            for number, prediction in _take_apart(predictions, batch, items.lengths):
+                record = int(items.records[number])
+                assert missing[record] > 0, "every feature is predicted exactly once"
+                found[number] = prediction
+                missing[record] -= 1
+                if not missing[record]:
+                    decode(record)
+        assert not any(missing), "every feature is predicted"
+        for record in np.flatnonzero(np.diff(features_of) == 0).tolist():  # a record of no feature
+            decode(record)
         return decoded, totals
 
     def evaluate(
@@ -137,14 +151,10 @@ def improves(metrics: Mapping[str, float], main_metric: str, best: float | None)
     return best is None or value > best, value
 
 
-def _take_apart(predictions: Any, batch: Batch, lengths: np.ndarray, found: list[Any]) -> None:
-    for r, s in zip(*np.nonzero(batch["example_weight"]), strict=True):
-        number, start = int(batch["example_id"][r, s]), int(batch["example_start"][r, s])
-        along_t = {name: array[r, start : start + int(lengths[number])] for name, array in predictions.get("T", {}).items()}
-        assert not found[number], number
-        found[number] = along_t | {name: array[r, s] for name, array in predictions.get("S", {}).items()}
-
-
-def _features_of_records(items: Items, num_records: int) -> Iterator[range]:
-    bounds = np.searchsorted(items.records, np.arange(num_records + 1))
-    return (range(int(bounds[i]), int(bounds[i + 1])) for i in range(num_records))
+def _take_apart(predictions: Any, batch: Batch, lengths: np.ndarray) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The number of each feature in a batch, and what was predicted for it."""
+    along_t, along_s = (predictions.get(axis, {}) for axis in "TS")
+    r, s = np.nonzero(batch["example_weight"])
+    numbers, starts = batch["example_id"][r, s], batch["example_start"][r, s]
+    for row, slot, number, start, end in zip(*(array.tolist() for array in (r, s, numbers, starts, starts + lengths[numbers])), strict=True):
+        yield number, {name: array[row, start:end] for name, array in along_t.items()} | {name: array[row, slot] for name, array in along_s.items()}
