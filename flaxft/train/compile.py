@@ -39,6 +39,7 @@ CHIPS = {
 NAMES = ("v5e:2x4", "v5e:16x16", "v5p:2x2x1", "v6e:2x4")  # such as a user may give
 # Without them libtpu asks for a machine's metadata that is not one of Google's, and says at length on stderr that it found none.
 QUIET = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-8"}
+QUIET |= {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # it guards chips, and here are none: two may compile at a time
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}  # HLO's names
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 COLLECTIVE = re.compile(rf" = (?P<result>\(.*?\)|\S+) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)")
@@ -64,6 +65,7 @@ class Step:
     flops: float
     bytes_accessed: float  # between memory and chip
     collectives: dict[str, tuple[int, float]]  # kind -> (how many, bytes that a device sends)
+    num_loops: int  # whose operations, traffic and sends are counted once, however often they go round
     peak: float | None  # FLOP/s of one device
     chip: Chip | None
 
@@ -131,6 +133,7 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     # What the gradients' program reads and leaves, and the moments, which it does not read and which are held all the same.
     moments = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(placed.opt_state))
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + moments
+    text = "\n".join(program.as_text() for program in programs)
     chip = CHIPS.get(devices[0].device_kind)
     peak = peak_flops(devices) if chip else None  # of no use alone, and a CPU's is measured
     return Step(
@@ -146,7 +149,8 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
         scratch=max(program.memory_analysis().temp_size_in_bytes for program in programs),
         flops=sum(cost["flops"] for cost in costs),
         bytes_accessed=sum(cost["bytes accessed"] for cost in costs),
-        collectives=collectives("\n".join(program.as_text() for program in programs), num_devices=len(devices)),
+        collectives=collectives(text, num_devices=len(devices)),
+        num_loops=text.count(" while("),
         peak=peak and peak / len(devices),
         chip=chip,
     )
@@ -156,7 +160,7 @@ def collectives(text: str, *, num_devices: int) -> dict[str, tuple[int, float]]:
     """Of a compiled program's text (HLO): kind -> (how many, bytes that one device sends), each over a ring of its group.
 
     On a ring of n an all-gather, a reduce-scatter or an all-to-all of b bytes sends b (n - 1) / n, and an all-reduce twice that (Patarasuk and Yuan 2009).
-    Programs here are without loops, so that each line is run once.
+    Of a line in a loop one run is counted.
     """
     counts: Counter[str] = Counter()
     sent: Counter[str] = Counter()
@@ -204,6 +208,8 @@ def lines(step: Step) -> list[str]:
         f"computes {step.flops / 1e12:.3f} TFLOP, reads and writes {step.bytes_accessed / 1e9:.2f} GB, sends {step.sent / 1e9:.3f} GB a device",
     ]
     found += [f"  {count} {kind}: {size / 1e6:.1f} MB" for kind, (count, size) in step.collectives.items()]
+    if step.chip and step.num_loops:
+        found.append(f"note: {step.num_loops} loops of the compiler's are counted as if they went round once")
     if step.bounds and step.seconds:
         bounds = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in step.bounds.items())
         found.append(f"at published peaks: {bounds}")

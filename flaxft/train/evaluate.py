@@ -14,7 +14,7 @@ from flaxft.data.items import Items
 from flaxft.data.packing import MULTIPLE, Shape, fill_rows, position_cost, round_up
 from flaxft.data.pipeline import Pipeline
 from flaxft.models.base import Params
-from flaxft.sharding import num_row_shards, put, replicated, rows
+from flaxft.sharding import compiler_options, num_row_shards, put, replicated, rows
 from flaxft.tasks.base import Task
 
 TOKENS = 4096  # of a batch, per device
@@ -50,7 +50,7 @@ class Evaluator:
         if shape not in self._compiled:
             batch = put(pipeline.empty(shape), rows(self._mesh))
             with jax.set_mesh(self._mesh):
-                self._compiled[shape] = self._jit.lower(params, frozen, batch).compile()
+                self._compiled[shape] = self._jit.lower(params, frozen, batch).compile(compiler_options(self._mesh))
 
     def stand_in(self, shape: Shape, outputs: Callable[[Batch], Any]) -> None:
         """For batches of this shape the head's outputs come from elsewhere: another program's, or of other weights. `outputs` gets batches on the device."""

@@ -15,6 +15,7 @@ from flax import nnx
 from flaxft.data.base import Batch
 from flaxft.data.packing import Shape
 from flaxft.models.base import Params
+from flaxft.sharding import compiler_options
 from flaxft.tasks.base import Task, Terms
 from flaxft.train.state import TrainState
 
@@ -68,7 +69,7 @@ class TrainStep:
         # Said rather than inferred: the compiler might lay the new state out otherwise than the next call expects it.
         whole: Any = shardings.step
         summed = (whole, shardings.params)
-        self._mesh, self._whole, self._sums = whole.mesh, whole, summed
+        self._mesh, self._options, self._whole, self._sums = whole.mesh, compiler_options(whole.mesh), whole, summed
         self._jit = {
             "gradients": jax.jit(gradients, out_shardings=summed),
             "weights": jax.jit(weights, out_shardings=whole),
@@ -82,13 +83,13 @@ class TrainStep:
     def compile(self, state: TrainState, batch: Batch) -> Any:
         """The gradients of a step whose one batch has this shape; returns the program. Arrays or ShapeDtypeStructs, as for the others."""
         with jax.set_mesh(self._mesh):
-            program = self._compiled["gradients", _shape(batch)] = self._jit["gradients"].lower(state, batch).compile()
+            program = self._compiled["gradients", _shape(batch)] = self._jit["gradients"].lower(state, batch).compile(self._options)
         return program
 
     def compile_update(self, state: TrainState) -> Any:
         """What every step ends with; returns the program."""
         with jax.set_mesh(self._mesh):
-            program = self._compiled["update", None] = self._jit["update"].lower(state, *self._loss_and_gradients(state)).compile()
+            program = self._compiled["update", None] = self._jit["update"].lower(state, *self._loss_and_gradients(state)).compile(self._options)
         return program
 
     def compile_accumulation(self, state: TrainState, batch: Batch) -> Any:
@@ -105,7 +106,7 @@ class TrainStep:
         part = jax.ShapeDtypeStruct((), jnp.int32)
         lowered["accumulate"] = self._jit["accumulate"].lower(state, batch, totals, part, *self._loss_and_gradients(state))
         for name, one in lowered.items():
-            programs[name, shape if name in ("weights", "accumulate") else None] = one.compile()
+            programs[name, shape if name in ("weights", "accumulate") else None] = one.compile(self._options)
         return programs["accumulate", shape]
 
     def _loss_and_gradients(self, state: TrainState) -> Any:

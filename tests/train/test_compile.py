@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -90,13 +91,15 @@ def test_operations_are_those_of_a_hand_count(tmp_path):
 def test_the_roofline_is_the_slowest_of_the_three():
     step = Step(
         device_kind="TPU v5 lite", num_devices=8, mesh={"data": 8, "fsdp": 1, "tensor": 1}, num_params=10, num_rows=64, row_length=128, useful_tokens=8000.0,
-        is_part=False, held=1e9, scratch=3e9, flops=2e12, bytes_accessed=8.19e9, collectives={"all-reduce": (2, 4e9)}, peak=2e14, chip=Chip(16e9, 819e9, 200e9),
+        is_part=False, held=1e9, scratch=3e9, flops=2e12, bytes_accessed=8.19e9, collectives={"all-reduce": (2, 4e9)}, num_loops=3, peak=2e14,
+        chip=Chip(16e9, 819e9, 200e9),
     )  # fmt: skip
     assert step.bounds == pytest.approx({"compute": 0.01, "memory": 0.01, "interconnect": 0.02})
     text = "\n".join(lines(step))
     assert "4.00 GB a device" in text and "25% of its 16 GB" in text
     assert "roofline: 20.00 ms, 400,000 useful tokens/s" in text
     assert "2 all-reduce: 4000.0 MB" in text
+    assert "note: 3 loops" in text and "loops" not in "\n".join(lines(dataclasses.replace(step, num_loops=0)))
 
 
 def test_every_chip_has_its_peak():
@@ -138,4 +141,5 @@ def test_the_command_compiles_for_a_tpu(tmp_path, topology, code, expected):
     assert done.stderr.count("\n") == (1 if code else 0), done.stderr
     if not code:
         assert "roofline:" in done.stdout and "all-gather" in done.stdout
+        assert "loops" not in done.stdout, "kernels are gathered, not passed around"
     assert not (tmp_path / "run").exists()
