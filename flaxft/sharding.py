@@ -62,7 +62,7 @@ def by_rows(x: jax.Array) -> jax.Array:
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, P(ROWS))
 
 
-def compiler_options(mesh: jax.sharding.Mesh) -> dict[str, bool | float | int | str]:
+def compiler_options(mesh: jax.sharding.Mesh) -> dict[str, str | bool]:
     """What the compiler is told beside a program over the mesh.
 
     With fsdp, XLA for TPU makes a loop of each product, which passes the parts of its kernel around while it multiplies. By the compiler's own count that takes
