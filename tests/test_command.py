@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,14 @@ def test_the_default_workdir_goes_by_the_config(tmp_path):
     odd.parent.mkdir()
     config_file(odd, tmp_path)
     assert parse([f"--config={odd}"], modes=list(MODES)).workdir == Path("runs/small.v2")
+
+
+def test_what_a_command_imports_is_left_to_no_collector_and_the_rest_is(tmp_path):
+    """In a process of its own, where nothing is imported yet; a second command imports nothing and freezes nothing more."""
+    code = (
+        "import gc, sys; from flaxft.main import main\n"
+        "before = gc.get_freeze_count(); main(['--mode=doctor']); first = gc.get_freeze_count()\n"
+        "main(['--mode=doctor']); print(before, first > 100_000, gc.get_freeze_count() == first, gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == ["0", "True", "True", "True"], done.stderr
