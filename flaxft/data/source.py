@@ -40,6 +40,8 @@ SQUAD = re.compile(rb'(\xef\xbb\xbf)?\s*\{(\s*"[^"\\]*"\s*:\s*("[^"\\]*"|[\w.+-]
 WHERE = {"parquet": ": row {}", "squad": ": {}"}  # how a place is said; elsewhere it is a line
 
 Data = bytes | mmap.mmap  # of a file; the latter where it is large
+KEPT = 4  # files whose records are kept: a task looks through its train split for labels, and a run opens the split anew, often of several tasks
+_opened: dict[tuple[str, str], Records] = {}  # (path, fingerprint) -> records, the last one last
 Placed = Iterator[tuple[int | str, dict[str, Any]]]  # the place of each record, for most formats the number of its line, and the record
 
 
@@ -80,14 +82,20 @@ def _open_file(path: str, *, format: str | None, comment: str, max_examples: int
     format = format or ("squad" if suffix == ".json" and SQUAD.match(data) else SUFFIXES.get(suffix)) or _sniff(data, path)
     if comment and format != "columns":
         raise UserError(f"{path}: comment={comment!r} is for column files, but this one is read as {format}; leave it out or set format='columns'")
-    places, records = Packed(), Packed()
-    for place, record in itertools.islice(_read(data, path, format=format, comment=comment), max_examples):
-        places.append(place)
-        records.append(record)
-    if not records:
-        raise UserError(f"{path}: no records; expected at least one{' row below the header' if format in ('csv', 'tsv') else ''}")
     fingerprint.update(repr((format, comment, max_examples)).encode())
-    return Records(path, fingerprint.hexdigest(), records, places, where_format=WHERE.get(format, ":{}"))
+    key = path, fingerprint.hexdigest()  # of the content as it is now, so that what is kept is never old
+    found = _opened.get(key)
+    if found is None:
+        places, records = Packed(), Packed()
+        for place, record in itertools.islice(_read(data, path, format=format, comment=comment), max_examples):
+            places.append(place)
+            records.append(record)
+        if not records:
+            raise UserError(f"{path}: no records; expected at least one{' row below the header' if format in ('csv', 'tsv') else ''}")
+        found = _opened[key] = Records(path, key[1], records, places, where_format=WHERE.get(format, ":{}"))
+        for old in list(_opened)[:-KEPT]:
+            _opened.pop(old, None)
+    return found
 
 
 def checked(source: Source, *checks: Callable[[Record], object]) -> Source:

@@ -77,10 +77,11 @@ def make_items(cfg: Config, task: Task, tokenizer: SubwordTokenizer, records: So
 
 def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
     """Says how many records of the other splits are in the train split too."""
-    if "train" not in items:
+    others = [name for name in items if name != "train"]
+    if "train" not in items or not others:
         return
     seen = items["train"].input_hashes()
-    for name in [name for name in items if name != "train"]:
+    for name in others:
         poll()
         num_seen = num_seen_records(items[name], seen)
         if num_seen:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flaxft.data import source as source_module
 from flaxft.data import spool
-from flaxft.data.source import checked, open_source
+from flaxft.data.source import KEPT, checked, open_source
 from flaxft.errors import UserError
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -399,3 +399,17 @@ def test_checked_names_the_place_of_what_a_check_refuses(tmp_path):
     assert checked(source, lambda record: record["text"]) is source
     with pytest.raises(UserError, match=r"a.jsonl:2: empty$"):
         checked(source, lambda record: record["text"], not_empty)
+
+
+def test_a_file_is_read_once_as_long_as_it_stays_as_it_is(tmp_path):
+    """A task looks for its labels where a run then reads: what takes long is not done twice. What changed is read anew, however fast."""
+    path = write(tmp_path, "a.jsonl", '{"a": 1}\n')
+    first = open_source(path, split="train")
+    assert open_source(path, split="train") is first
+    assert open_source(path, split="train", max_examples=1) is not first
+    write(tmp_path, "a.jsonl", '{"a": 2}\n')
+    assert list(open_source(path, split="train")) == [{"a": 2}]
+    assert list(first) == [{"a": 1}]
+    for i in range(KEPT):
+        open_source(write(tmp_path, f"{i}.jsonl", '{"a": 3}\n'), split="train")
+    assert open_source(path, split="train") is not first
