@@ -209,7 +209,7 @@ def lines(step: Step) -> list[str]:
     ]
     found += [f"  {count} {kind}: {size / 1e6:.1f} MB" for kind, (count, size) in step.collectives.items()]
     if step.chip and step.num_loops:
-        found.append(f"note: {step.num_loops} loops of the compiler's are counted as if they went round once")
+        found.append(f"note: {step.num_loops} loops that the compiler made are counted as if they went round once")
     if step.bounds and step.seconds:
         bounds = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in step.bounds.items())
         found.append(f"at published peaks: {bounds}")
