@@ -58,6 +58,25 @@ def arrays(words: list[list[str]], labels: list[list[str]], tokenizer, names: li
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": targets}
 
 
+def make_step(model, *, learning_rate: float, warmup: int, num_steps: int, weight_decay: float = 0.01):
+    """(optimizer, jitted `step(params, opt_state, batch, key) -> params, opt_state, loss`): what the old scripts trained with."""
+    parts = [optax.linear_schedule(0.0, learning_rate, warmup), optax.linear_schedule(learning_rate, 0.0, num_steps - warmup)]
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.join_schedules(parts, [warmup]), weight_decay=weight_decay))
+
+    def train_step(params, opt_state, batch, key):
+        def loss_fn(params):
+            logits = model(batch["input_ids"], batch["attention_mask"], params=params, dropout_rng=key, train=True).logits.astype(jnp.float32)
+            counted = batch["labels"] != IGNORED
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(counted, batch["labels"], 0))
+            return (losses * counted).sum() / counted.sum()
+
+        loss, gradients = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    return tx, jax.jit(train_step, donate_argnums=(0, 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--model", required=True)
@@ -80,23 +99,7 @@ def main() -> None:
         print(f"new weights: {str(error)[:100]}")
         model = transformers.FlaxBertForTokenClassification(config, seed=args.seed)
     data = arrays(words, labels, tokenizer, names)
-    warmup = args.num_steps // 10
-    parts = [optax.linear_schedule(0.0, args.learning_rate, warmup), optax.linear_schedule(args.learning_rate, 0.0, args.num_steps - warmup)]
-    rate = optax.join_schedules(parts, [warmup])
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.01))
-
-    def train_step(params, opt_state, batch, key):
-        def loss_fn(params):
-            logits = model(batch["input_ids"], batch["attention_mask"], params=params, dropout_rng=key, train=True).logits
-            counted = batch["labels"] != IGNORED
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(counted, batch["labels"], 0))
-            return (losses * counted).sum() / counted.sum()
-
-        loss, gradients = jax.value_and_grad(loss_fn)(params)
-        updates, opt_state = tx.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    step_fn = jax.jit(train_step, donate_argnums=(0, 1))
+    tx, step_fn = make_step(model, learning_rate=args.learning_rate, warmup=args.num_steps // 10, num_steps=args.num_steps)
     params, opt_state = jax.tree.map(lambda a: jnp.array(a, copy=True), model.params), tx.init(model.params)
     order = np.random.default_rng(args.seed).permutation(len(words))
     seconds, useful = [], []

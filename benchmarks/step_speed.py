@@ -242,30 +242,19 @@ def flax457_turn(args: argparse.Namespace, side: str, shape: Shape) -> dict[str,
     """In the environment of ner_flax457.py: its model in bfloat16, its step. The batch lies on the device from the start."""
     import jax
     import jax.numpy as jnp
-    import optax
     import transformers
+
+    from benchmarks.ner_flax457 import make_step
 
     config = transformers.BertConfig(**shape.config, num_labels=NUM_LABELS)
     model = transformers.FlaxBertForTokenClassification(config, seed=0, input_shape=(1, 8), dtype=jnp.bfloat16)
-    warmup = SCHEDULE_STEPS // 10
-    parts = [optax.linear_schedule(0.0, LEARNING_RATE, warmup), optax.linear_schedule(LEARNING_RATE, 0.0, SCHEDULE_STEPS - warmup)]
-    schedule = optax.join_schedules(parts, [warmup])
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
-
-    def train_step(params: Any, opt_state: Any, batch: Any, key: Any) -> Any:
-        def loss_fn(params: Any) -> Any:
-            logits = model(batch["input_ids"], params=params, dropout_rng=key, train=True).logits.astype(jnp.float32)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
-
-        loss, gradients = jax.value_and_grad(loss_fn)(params)
-        updates, opt_state = tx.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    step_fn = jax.jit(train_step, donate_argnums=(0, 1))
+    rates = {"learning_rate": LEARNING_RATE, "warmup": SCHEDULE_STEPS // 10, "num_steps": SCHEDULE_STEPS}
+    tx, step_fn = make_step(model, **rates, weight_decay=WEIGHT_DECAY)
     params = jax.tree.map(lambda array: jnp.array(array, copy=True), model.params)
     opt_state, losses = tx.init(params), []
     host = their_batches(args, side, shape)
     batch = {name: jax.device_put(array.astype(np.int32)) for name, array in host[0].items()}
+    batch["attention_mask"] = jnp.ones_like(batch["input_ids"])  # full rows
 
     def step(number: int) -> None:
         nonlocal params, opt_state

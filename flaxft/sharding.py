@@ -66,7 +66,7 @@ def compiler_options(mesh: jax.sharding.Mesh) -> dict[str, str | bool]:
     """What the compiler is told beside a program over the mesh.
 
     With fsdp, XLA for TPU makes a loop of each product, which passes the parts of its kernel around while it multiplies. By the compiler's own count that takes
-    1.6 times the memory and twice the traffic of gathering the kernels first (two layers of BERT base, v5e:2x4); it is switched off by its threshold.
+    1.6 times the memory and over 1.8 times the traffic of gathering the kernels first (two layers of BERT base, v5e:2x4); it is switched off by its threshold.
     """
     gathers = mesh.shape["fsdp"] > 1 and mesh.devices.flat[0].platform == "tpu"
     return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"} if gathers else {}

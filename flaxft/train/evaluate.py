@@ -81,6 +81,7 @@ class Evaluator:
             # Here and not after all passes: the device computes meanwhile, and no more predictions are held than records wait for.
             for number, prediction in _take_apart(predictions, batch, items.lengths):
                 record = int(items.records[number])
+                assert number not in found, "every feature is predicted exactly once"
                 assert missing[record] > 0, "every feature is predicted exactly once"
                 found[number] = prediction
                 missing[record] -= 1
