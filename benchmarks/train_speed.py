@@ -7,6 +7,9 @@ RAW and DATA are what prepare.py reads and writes, MODEL a checkpoint in the Hug
 words of WikiANN, cut to sentences whose lengths are those of CoNLL-2003 (a lognormal with median 15 and 95th percentile 45, from 4 to 128 tokens), because that
 data set is not free. Every side has the same model, batches of as many examples, AdamW, clipping and dropout; what differs is in `SIDES`.
 
+A run compiles only shapes that save it enough, so flaxft computes less padding the longer a run is; what a peer computes a step does not depend on it. With
+--own_steps, flaxft's runs have as many steps as users' runs do (321 are three epochs of WNUT-17), and a peer's --num_steps.
+
 The first --skip steps of a run are not counted on any side: kernels, threads, optimizer state and memory come to be there. Only ratios within one round mean
 much, and only where others took little: each run tells how many cores others used.
 """
@@ -78,9 +81,10 @@ def write_conll_lengths(source: Path, model: Path, target: Path) -> None:
 def command(side: str, args: argparse.Namespace, *, train: Path, seed: int, workdir: str) -> list[str]:
     """Leaves WORKDIR/results.json."""
     shared = [f"--learning_rate={args.learning_rate}", f"--batch_size={args.batch_size}", f"--num_steps={args.num_steps}", f"--seed={seed}"]
+    own_steps = args.own_steps or args.num_steps
     if side.startswith("flaxft"):
         flags = {"workdir": workdir, "config": "configs/ner.py", "config.model.path": args.model, "config.task.train": train, "config.task.validation": ""}
-        flags |= {"config.task.test": "", "config.optim.learning_rate": args.learning_rate, "config.num_steps": args.num_steps, "config.seed": seed}
+        flags |= {"config.task.test": "", "config.optim.learning_rate": args.learning_rate, "config.num_steps": own_steps, "config.seed": seed}
         flags |= {"config.data.batch_size": args.batch_size, "config.data.max_length": 128, "config.log.every": 5}
         flags |= {"config.model.dtype": "bfloat16"} if side.endswith("bf16") else {}
         return [sys.executable, "-m", "flaxft.main", *(f"--{name}={value}" for name, value in flags.items())]
@@ -123,6 +127,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--legacy_python", type=Path, help="of the environment that ner_flax457.py names")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_steps", type=int, default=40)
+    parser.add_argument("--own_steps", type=int, help="of flaxft's runs; --num_steps where it is not given")
     parser.add_argument("--skip", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--learning_rate", type=float, default=5e-5)

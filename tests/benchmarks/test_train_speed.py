@@ -52,6 +52,13 @@ def test_our_command_is_one_that_the_config_takes(tmp_path, side):
     assert (cfg.num_steps, cfg.seed, cfg.data.batch_size, cfg.model.dtype) == (40, 3, 32, "bfloat16" if side.endswith("bf16") else "float32")
 
 
+def test_a_run_of_ours_may_be_longer_than_a_peers(tmp_path):
+    flags = ["--lengths=wnut17", f"--raw={tmp_path}", f"--data={tmp_path}", f"--model={tmp_path}", f"--out={tmp_path / 'o.json'}", "--own_steps=321"]
+    args = train_speed.parse(flags)
+    assert "--config.num_steps=321" in train_speed.command("flaxft", args, train=Path("t.conll"), seed=1, workdir="w")
+    assert "--num_steps=40" in train_speed.command("torch", args, train=Path("t.conll"), seed=1, workdir="w")
+
+
 def test_a_rate_is_of_the_later_steps():
     ours = {"windows": [{"step": 5, "seconds": 9.0, "tokens": 10}, {"step": 10, "seconds": 2.0, "tokens": 10}, {"step": 12, "seconds": 1.0, "tokens": 20}]}
     assert train_speed.rate(ours, skip=5) == 10.0
