@@ -31,8 +31,8 @@ SHARE_UNIT = 1 << 20  # weights that are no whole numbers are rounded to this fr
 # Attention's time over its share of the products, as measured on CPU: batched products are slower, and softmax and dropout come on top. MiniLM's step takes
 # 1.17 times as long for 6 rows of 128 as for 16 of 48 in float32, and 1.3 times as long a position in rows of 208 as in rows of 80 in bfloat16.
 ATTENTION_FACTOR = 6.0
-# A further shape has to save a run the work of so many tokens. Starting with one more takes 1.8 s for MiniLM on two cores where the compile cache has it, in
-# which steps compute 4,000 positions (2, 4 and 9 s in all with 1, 2 and 5 shapes, least of 3); without the cache two to three times that.
+# A further shape has to save a run the work of so many tokens. Starting with one more takes MiniLM on two cores 0.7 s where the compile cache has it and 3 s
+# where not, as in the first run with some data, in which steps compute 1,600 and 7,000 positions: this lies between the two.
 WORTH = 4096.0
 
 
