@@ -81,10 +81,9 @@ def write_conll_lengths(source: Path, model: Path, target: Path) -> None:
 def command(side: str, args: argparse.Namespace, *, train: Path, seed: int, workdir: str) -> list[str]:
     """Leaves WORKDIR/results.json."""
     shared = [f"--learning_rate={args.learning_rate}", f"--batch_size={args.batch_size}", f"--num_steps={args.num_steps}", f"--seed={seed}"]
-    own_steps = args.own_steps or args.num_steps
     if side.startswith("flaxft"):
         flags = {"workdir": workdir, "config": "configs/ner.py", "config.model.path": args.model, "config.task.train": train, "config.task.validation": ""}
-        flags |= {"config.task.test": "", "config.optim.learning_rate": args.learning_rate, "config.num_steps": own_steps, "config.seed": seed}
+        flags |= {"config.task.test": "", "config.optim.learning_rate": args.learning_rate, "config.num_steps": args.own_steps, "config.seed": seed}
         flags |= {"config.data.batch_size": args.batch_size, "config.data.max_length": 128, "config.log.every": 5}
         flags |= {"config.model.dtype": "bfloat16"} if side.endswith("bf16") else {}
         return [sys.executable, "-m", "flaxft.main", *(f"--{name}={value}" for name, value in flags.items())]
@@ -136,8 +135,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args.raw, args.data, args.model = args.raw.resolve(), args.data.resolve(), args.model.resolve()  # all sides run in the repository root
     if any(side.startswith("flax457") for side in args.sides) and not args.legacy_python:
         parser.error("flax457 needs --legacy_python")
-    if not args.skip < args.num_steps:
-        parser.error("--skip has to be below --num_steps")
+    args.own_steps = args.num_steps if args.own_steps is None else args.own_steps
+    if not args.skip < min(args.num_steps, args.own_steps):
+        parser.error("--skip has to be below --num_steps and --own_steps")
     return args
 
 

@@ -57,6 +57,8 @@ def test_a_run_of_ours_may_be_longer_than_a_peers(tmp_path):
     args = train_speed.parse(flags)
     assert "--config.num_steps=321" in train_speed.command("flaxft", args, train=Path("t.conll"), seed=1, workdir="w")
     assert "--num_steps=40" in train_speed.command("torch", args, train=Path("t.conll"), seed=1, workdir="w")
+    with pytest.raises(SystemExit):
+        train_speed.parse([*flags[:-1], "--own_steps=10"])  # no step would be left to count
 
 
 def test_a_rate_is_of_the_later_steps():
