@@ -39,8 +39,10 @@ logging.getLogger("absl").addFilter(_is_news)
 class Checkpointing:
     """When a run is saved, and how much is kept."""
 
-    every: int = 500  # steps; a new best and the last step are saved anyhow
-    keep: int = 2  # the newest so many, and the best beside them
+    every: int = 500
+    """Steps; a new best and the last step are saved anyhow."""
+    keep: int = 2
+    """The newest so many, and the best beside them."""
 
     def check(self) -> None:
         for name in ("every", "keep"):

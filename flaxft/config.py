@@ -36,8 +36,10 @@ OPERATIONAL = (
 class Eval:
     """One split, scored during training. The first in `Config.evals` picks the best checkpoint."""
 
-    every: int = 0  # steps; 0 is the end of each epoch
-    patience: int = 0  # stop after so many evaluations without a better one; 0 never stops
+    every: int = 0
+    """Steps; 0 is the end of each epoch."""
+    patience: int = 0
+    """Stop after so many evaluations without a better one; 0 never stops."""
 
 
 @dataclasses.dataclass
@@ -54,7 +56,8 @@ class Config:
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
     evals: dict[str, Eval] = dataclasses.field(default_factory=lambda: {"validation": Eval()})
     num_epochs: float = 3.0
-    num_steps: int | None = None  # wins over num_epochs; 0 trains nothing and evaluates the model as it is
+    num_steps: int | None = None
+    """Wins over num_epochs; 0 trains nothing and evaluates the model as it is."""
     seed: int = 0
 
     def check(self) -> None:

@@ -25,12 +25,18 @@ LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio")  # fields of Log, module
 class Log:
     """How often a line is written, and where numbers go beside metrics.jsonl. Keys and passwords come from the environment alone."""
 
-    every: int = 20  # steps; the losses of all steps are recorded
-    report: bool = True  # report/index.html at the end
-    tensorboard: bool = True  # event files in the workdir's tensorboard/
-    wandb: str = ""  # project of Weights & Biases; empty is none
-    mlflow: str = ""  # tracking URI of MLflow: a server's, or sqlite:///mlflow.db
-    trackio: str = ""  # project of Trackio
+    every: int = 20
+    """Steps; the losses of all steps are recorded."""
+    report: bool = True
+    """Write report/index.html at the end."""
+    tensorboard: bool = True
+    """Event files in the workdir's tensorboard/."""
+    wandb: str = ""
+    """Project of Weights & Biases; empty is none."""
+    mlflow: str = ""
+    """Tracking URI of MLflow: a server's, or sqlite:///mlflow.db."""
+    trackio: str = ""
+    """Project of Trackio."""
 
     def check(self) -> None:
         """Raises UserError, for a package that is not installed too: not when the first numbers are there."""

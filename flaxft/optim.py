@@ -20,16 +20,21 @@ NO_DECAY = r"(^|/)(bias|scale)$"  # biases and norms, as in BERT's own code and 
 class Optim:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) as BERT is fine-tuned with it."""
 
-    learning_rate: float = 5e-5  # the peak
-    schedule: str = "linear"  # after the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial, or constant
-    warmup: float = 0.1  # below 1 a fraction of all steps, from 1 on a number of steps
+    learning_rate: float = 5e-5
+    """The peak."""
+    schedule: str = "linear"
+    """After the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial, or constant."""
+    warmup: float = 0.1
+    """Below 1 a fraction of all steps, from 1 on a number of steps."""
     end_factor: float = 0.0
-    power: float = 2.0  # of the polynomial schedule
+    power: float = 2.0
+    """Of the polynomial schedule."""
     weight_decay: float = 0.01
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
-    clip_norm: float = 1.0  # global norm of the gradient; 0 does not clip
+    clip_norm: float = 1.0
+    """Global norm of the gradient; 0 does not clip."""
 
     def check(self) -> None:
         """Raises UserError for values that cannot be meant."""

@@ -24,7 +24,8 @@ FACTOR = 20  # times the median time of a beat: what is slow but steady does not
 class Watchdog:
     """After how long without progress a run is given up."""
 
-    seconds: float = 600.0  # or 20 times the median time between two signs of life, where that is longer; 0 never gives up
+    seconds: float = 600.0
+    """Or 20 times the median time between two signs of life, where that is longer; 0 never gives up."""
 
     def check(self) -> None:
         if self.seconds < 0:

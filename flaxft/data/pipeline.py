@@ -22,15 +22,24 @@ Augment = Callable[[Features, np.random.Generator], Features]
 class Data:
     """How examples become batches."""
 
-    batch_size: int = 32  # examples per optimizer step, as every published recipe means it
-    max_length: int = 128  # tokens of one example with its special tokens; a longer text becomes overlapping windows
-    max_examples: int | None = None  # only the first records of every split, for a quick look
-    max_rows: int | None = None  # the most rows in memory at once; a step that needs more accumulates gradients, exactly
-    num_shapes: int = 5  # the most shapes of train batches that are compiled; more waste less and take longer to start
-    num_slots: int | None = None  # None: as many examples a row as fit; 1: one example a row, no packing
-    eval_tokens: int | None = None  # about so many tokens in one evaluation batch, per device; None: 2048 on CPU, 4096 elsewhere
-    threads: int = 2  # that make batches ahead of the step
-    cache: bool = True  # keep tokenised data in the user's cache folder
+    batch_size: int = 32
+    """Examples per optimizer step, as every published recipe means it."""
+    max_length: int = 128
+    """Tokens of one example with its special tokens; a longer text becomes overlapping windows."""
+    max_examples: int | None = None
+    """Only the first records of every split, for a quick look."""
+    max_rows: int | None = None
+    """The most rows in memory at once; a step that needs more accumulates gradients, exactly."""
+    num_shapes: int = 5
+    """The most shapes of train batches that are compiled; more waste less and take longer to start."""
+    num_slots: int | None = None
+    """None: as many examples a row as fit; 1: one example a row, no packing."""
+    eval_tokens: int | None = None
+    """About so many tokens in one evaluation batch, per device; None: 2048 on CPU, 4096 elsewhere."""
+    threads: int = 2
+    """That make batches ahead of the step."""
+    cache: bool = True
+    """Keep tokenised data in the user's cache folder."""
 
     def check(self) -> None:
         for name in ("batch_size", "num_shapes", "threads"):

@@ -37,14 +37,20 @@ class Pretrained:
     """A pretrained encoder, or an already fine-tuned model, by directory or hub id."""
 
     path: str = ""
-    revision: str | None = None  # of a hub id: branch, tag or commit
-    dtype: str = "float32"  # what is computed in: float32 or bfloat16
-    hidden_dropout: float | None = None  # None: what the checkpoint says, as for the next two
+    revision: str | None = None
+    """Of a hub id: branch, tag or commit."""
+    dtype: str = "float32"
+    """What is computed in: float32 or bfloat16."""
+    hidden_dropout: float | None = None
+    """None: what the checkpoint says, as for the next two."""
     attention_dropout: float | None = None
     classifier_dropout: float | None = None
-    attention: str = "xla"  # or "splash": on TPU its memory grows with T and not with its square, and its weights have no dropout; elsewhere it is the same
-    remat: bool = False  # the backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)
-    ignore: tuple[str, ...] = ()  # keys of config.json to pass over
+    attention: str = "xla"
+    """Or "splash": on TPU its memory grows with T and not with its square, and its weights have no dropout; elsewhere it is the same."""
+    remat: bool = False
+    """The backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)."""
+    ignore: tuple[str, ...] = ()
+    """Keys of config.json to pass over."""
 
     def open(self) -> Checkpoint:
         """Finds the model and reads its config and the headers of its weights. Raises UserError."""

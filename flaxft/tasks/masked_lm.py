@@ -42,15 +42,24 @@ class MaskedLm:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # text (one text a line), jsonl, csv, tsv or parquet; None goes by the suffix, where .txt and .md are text
-    text_columns: tuple[str, ...] = ()  # one column; empty looks for text, sentence
-    mask_probability: float = 0.15  # share of an example's tokens that are predicted; at least one is
-    mask_share: float = 0.8  # of these, how many become [MASK];
-    random_share: float = 0.1  # how many another piece, drawn evenly; the rest stays as it is
-    whole_words: bool = True  # all pieces of a word are predicted together, or none
-    pieces: str = ""  # the tokenizer's vocabulary, one piece a line, by number; `resolve` fills it in, so that a saved run can name what it predicts
-    mask_id: int = -1  # of [MASK]; filled in too
-    main_metric: str = "-loss"  # or -perplexity, masked_accuracy
+    format: str | None = None
+    """Text (one text a line), jsonl, csv, tsv or parquet; None goes by the suffix, where .txt and .md are text."""
+    text_columns: tuple[str, ...] = ()
+    """One column; empty looks for text, sentence."""
+    mask_probability: float = 0.15
+    """Share of an example's tokens that are predicted; at least one is."""
+    mask_share: float = 0.8
+    """Of these, how many become [MASK]."""
+    random_share: float = 0.1
+    """How many another piece, drawn evenly; the rest stays as it is."""
+    whole_words: bool = True
+    """All pieces of a word are predicted together, or none."""
+    pieces: str = ""
+    """The tokenizer's vocabulary, one piece a line, by number; `resolve` fills it in, so that a saved run can name what it predicts."""
+    mask_id: int = -1
+    """Of [MASK]; filled in too."""
+    main_metric: str = "-loss"
+    """Or -perplexity, masked_accuracy."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

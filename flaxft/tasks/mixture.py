@@ -34,10 +34,14 @@ class Mixture:
     labels: ClassVar[tuple[str, ...]] = ()  # each task has its own
 
     tasks: dict[str, Task] = dataclasses.field(default_factory=dict)
-    weights: dict[str, float] = dataclasses.field(default_factory=dict)  # share of each task in a step, on any scale; empty goes by the number of examples
-    temperature: float = 1.0  # without weights: examples ** (1 / temperature); 1 is in proportion, more is more even
-    loss_weights: dict[str, float] = dataclasses.field(default_factory=dict)  # factor of each task's loss; 1 where none is named
-    main_metric: str = "mean"  # of the tasks' main metrics, of those that rise; or TASK_METRIC of one task's main metric, or -loss
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Share of each task in a step, on any scale; empty goes by the number of examples."""
+    temperature: float = 1.0
+    """Without weights: examples ** (1 / temperature); 1 is in proportion, more is more even."""
+    loss_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factor of each task's loss; 1 where none is named."""
+    main_metric: str = "mean"
+    """Of the tasks' main metrics, of those that rise; or TASK_METRIC of one task's main metric, or -loss."""
 
     @property
     def decomposes(self) -> bool:

@@ -49,16 +49,26 @@ class MultiLabelClassification:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
-    label_column: str = ""  # of lists or joined names; empty looks for labels, label, categories, emotions, tags
-    label_separator: str = ","  # between the names in a text; spaces around a name do not count
-    label_columns: tuple[str, ...] = ()  # or one column per label, named after it, which holds 0 or 1
-    labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
-    positive_weights: str | tuple[float, ...] | None = None  # what a label that is there counts, per label; "balanced": records without it / with it
-    focal_gamma: float = 0.0  # above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)
-    threshold: float | None = None  # score from which on a label is given; None: the one with the best F1 on validation, for each label, 0.5 without such
-    main_metric: str = "macro_f1"  # as GoEmotions' paper reports (arXiv 2005.00547); or micro_f1, samples_f1, exact_match, LABEL/f1, -loss and the like
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    text_columns: tuple[str, ...] = ()
+    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    label_column: str = ""
+    """Of lists or joined names; empty looks for labels, label, categories, emotions, tags."""
+    label_separator: str = ","
+    """Between the names in a text; spaces around a name do not count."""
+    label_columns: tuple[str, ...] = ()
+    """Or one column per label, named after it, which holds 0 or 1."""
+    labels: tuple[str, ...] = ()
+    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
+    positive_weights: str | tuple[float, ...] | None = None
+    """What a label that is there counts, per label; "balanced": records without it / with it."""
+    focal_gamma: float = 0.0
+    """Above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)."""
+    threshold: float | None = None
+    """Score from which on a label is given; None: the one with the best F1 on validation, for each label, 0.5 without such."""
+    main_metric: str = "macro_f1"
+    """As GoEmotions' paper reports (arXiv 2005.00547); or micro_f1, samples_f1, exact_match, LABEL/f1, -loss and the like."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -56,14 +56,22 @@ class MultipleChoice:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    question_column: str = ""  # of the question or context; empty looks for question, question_stem, sent1, ctx, context
-    start_column: str = ""  # of what every choice goes on from, read before it: empty looks for start, sent2; none is needed
-    choices_column: str = ""  # of all choices; empty looks for choices, options, endings
-    choice_columns: tuple[str, ...] = ()  # or one column a choice; empty looks for ending0, ending1, ... where there is no column of all choices
-    label_column: str = ""  # empty looks for label, answerKey, answer
-    label_kind: str = ""  # index (from 0), number (from 1), letter (A, B, ... or those of the record) or text; empty: index, letter or text, whichever fits
-    main_metric: str = "accuracy"  # or -loss
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    question_column: str = ""
+    """Of the question or context; empty looks for question, question_stem, sent1, ctx, context."""
+    start_column: str = ""
+    """Of what every choice goes on from, read before it: empty looks for start, sent2; none is needed."""
+    choices_column: str = ""
+    """Of all choices; empty looks for choices, options, endings."""
+    choice_columns: tuple[str, ...] = ()
+    """Or one column a choice; empty looks for ending0, ending1, ... where there is no column of all choices."""
+    label_column: str = ""
+    """Empty looks for label, answerKey, answer."""
+    label_kind: str = ""
+    """Index (from 0), number (from 1), letter (A, B, ... or those of the record) or text; empty: index, letter or text, whichever fits."""
+    main_metric: str = "accuracy"
+    """Or -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

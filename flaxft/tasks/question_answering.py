@@ -52,16 +52,26 @@ class QuestionAnswering:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # squad, jsonl or parquet; None goes by the suffix, and tells the two kinds of .json apart
-    text_columns: tuple[str, ...] = COLUMNS  # the columns of the question and of its context
-    label_column: str = "answers"  # {"text": [...], "answer_start": [...]} as in the hub's squad and squad_v2; both empty where there is no answer
-    version_2: bool | None = None  # a question may have no answer, as in SQuAD 2.0; None looks at the first split that has a path, and is no without one
-    stride: int = 128  # tokens of the context that a window repeats of the one before (run_qa.py's doc_stride), at most half of what it holds of the context
-    max_question_length: int = 64  # tokens of the question; a longer one is cut at its end
-    n_best_size: int = 20  # answers in "nbest"
-    max_answer_length: int = 30  # tokens of an answer, when predicting
-    script: str = "squad"  # whose exact match and F1: squad drops English articles and compares words, cmrc (for Chinese) compares characters
-    main_metric: str = "f1"  # or exact_match, -loss
+    format: str | None = None
+    """squad, jsonl or parquet; None goes by the suffix, and tells the two kinds of .json apart."""
+    text_columns: tuple[str, ...] = COLUMNS
+    """The columns of the question and of its context."""
+    label_column: str = "answers"
+    """{"text": [...], "answer_start": [...]} as in the hub's squad and squad_v2; both empty where there is no answer."""
+    version_2: bool | None = None
+    """A question may have no answer, as in SQuAD 2.0; None looks at the first split that has a path, and is no without one."""
+    stride: int = 128
+    """Tokens of the context that a window repeats of the one before (run_qa.py's doc_stride), at most half of what it holds of the context."""
+    max_question_length: int = 64
+    """Tokens of the question; a longer one is cut at its end."""
+    n_best_size: int = 20
+    """Answers in "nbest"."""
+    max_answer_length: int = 30
+    """Tokens of an answer, when predicting."""
+    script: str = "squad"
+    """Whose exact match and F1: squad drops English articles and compares words, cmrc (for Chinese) compares characters."""
+    main_metric: str = "f1"
+    """Or exact_match, -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -40,10 +40,14 @@ class Regression:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
-    label_column: str = ""  # empty looks for score, label, labels, similarity_score, rating
-    main_metric: str = "spearman"  # or pearson, -mse, -mae, -loss
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    text_columns: tuple[str, ...] = ()
+    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    label_column: str = ""
+    """Empty looks for score, label, labels, similarity_score, rating."""
+    main_metric: str = "spearman"
+    """Or pearson, -mse, -mae, -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

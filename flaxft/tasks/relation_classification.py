@@ -72,13 +72,19 @@ class RelationClassification:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    text_columns: tuple[str, ...] = ()  # one column, of texts or lists of tokens; empty looks for text, sentence, tokens
-    entity_columns: tuple[str, ...] = ()  # the two of the entities' places; empty looks for e1 and e2, head and tail, where the text has no tags
-    label_column: str = ""  # empty looks for relation, label, labels
-    labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    text_columns: tuple[str, ...] = ()
+    """One column, of texts or lists of tokens; empty looks for text, sentence, tokens."""
+    entity_columns: tuple[str, ...] = ()
+    """The two of the entities' places; empty looks for e1 and e2, head and tail, where the text has no tags."""
+    label_column: str = ""
+    """Empty looks for relation, label, labels."""
+    labels: tuple[str, ...] = ()
+    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
     markers: tuple[str, ...] = ("@", "@", "#", "#")  # before and after the first entity, before and after the second; a piece of the vocabulary each
-    main_metric: str = "macro_f1"  # SemEval's official score, to the direction and without Other; or micro_f1, accuracy, -loss
+    main_metric: str = "macro_f1"
+    """SemEval's official score, to the direction and without Other; or micro_f1, accuracy, -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -59,18 +59,30 @@ class SentenceEmbedding:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    text_columns: tuple[str, ...] = ()  # two for pairs, one beside a label; empty looks for anchor and positive, text, sentence, sentence1 and sentence2, ...
-    negative_columns: tuple[str, ...] = ()  # hard negatives of a pair's first text; empty looks for negative beside anchor and positive
-    score_column: str = ""  # of pairs; empty looks for score, similarity, similarity_score, label. With in_batch it says how splits beside train are scored
-    label_column: str = ""  # of single texts; empty looks for label, labels, category, intent
-    objective: str | None = None  # in_batch or cosine; None: cosine where pairs have a score
-    scale: float | None = None  # a score of so much is a cosine of 1; None: 1 where all scores are within 1, else the largest one
-    temperature: float = 0.05  # of in_batch; sentence-transformers calls 1 / temperature the scale, and takes 20 too
-    symmetric: bool = False  # in_batch: the second text shall find the first one as well
-    pooling: str = "mean"  # of all tokens of the text, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first token
-    normalize: bool = True  # embeddings of length 1, so that a similarity is a cosine; else it is a dot product
-    main_metric: str = ""  # empty: spearman of scored pairs, else mrr. Or pearson; recall@1, recall@5, recall@10, accuracy@1; -loss
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    text_columns: tuple[str, ...] = ()
+    """Two for pairs, one beside a label; empty looks for anchor and positive, text, sentence, sentence1 and sentence2, ..."""
+    negative_columns: tuple[str, ...] = ()
+    """Hard negatives of a pair's first text; empty looks for negative beside anchor and positive."""
+    score_column: str = ""
+    """Of pairs; empty looks for score, similarity, similarity_score, label. With in_batch it says how splits beside train are scored."""
+    label_column: str = ""
+    """Of single texts; empty looks for label, labels, category, intent."""
+    objective: str | None = None
+    """in_batch or cosine; None: cosine where pairs have a score."""
+    scale: float | None = None
+    """A score of so much is a cosine of 1; None: 1 where all scores are within 1, else the largest one."""
+    temperature: float = 0.05
+    """Of in_batch; sentence-transformers calls 1 / temperature the scale, and takes 20 too."""
+    symmetric: bool = False
+    """in_batch: the second text shall find the first one as well."""
+    pooling: str = "mean"
+    """Of all tokens of the text, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first token."""
+    normalize: bool = True
+    """Embeddings of length 1, so that a similarity is a cosine; else it is a dot product."""
+    main_metric: str = ""
+    """Empty: spearman of scored pairs, else mrr. Or pearson; recall@1, recall@5, recall@10, accuracy@1; -loss."""
 
     @property
     def decomposes(self) -> bool:

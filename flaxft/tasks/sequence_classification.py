@@ -49,14 +49,21 @@ class SequenceClassification:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # jsonl, csv, tsv or parquet; None goes by the suffix
-    text_columns: tuple[str, ...] = ()  # one column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis
-    label_column: str = ""  # empty looks for label, labels, category, intent
-    labels: tuple[str, ...] = ()  # names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split
+    format: str | None = None
+    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    text_columns: tuple[str, ...] = ()
+    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    label_column: str = ""
+    """Empty looks for label, labels, category, intent."""
+    labels: tuple[str, ...] = ()
+    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
     label_smoothing: float = 0.0
-    focal_gamma: float = 0.0  # above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)
-    class_weights: str | tuple[float, ...] | None = None  # one number a label, or "balanced": examples / (labels * examples of the label)
-    main_metric: str = "accuracy"  # or macro_f1, micro_f1, mcc, LABEL/f1, -loss
+    focal_gamma: float = 0.0
+    """Above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)."""
+    class_weights: str | tuple[float, ...] | None = None
+    """One number a label, or "balanced": examples / (labels * examples of the label)."""
+    main_metric: str = "accuracy"
+    """Or macro_f1, micro_f1, mcc, LABEL/f1, -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -66,14 +66,22 @@ class TokenClassification:
     train: str = ""
     validation: str = ""
     test: str = ""
-    format: str | None = None  # columns, jsonl, csv, tsv or parquet; None goes by the suffix
-    comment: str = ""  # lines of a column file that begin with it and stand before a sentence are skipped
-    text_columns: tuple[str, ...] = ()  # the column of the words: a name, or a number in a column file
-    label_column: str = ""  # the column of the tags; a number in a column file, -1 is the last
-    labels: tuple[str, ...] = ()  # empty: those of the fine-tuned model, or else those found in the train split
-    scheme: str | None = None  # IOB1, IOB2, IOBES, BMES, BILOU or plain; None looks at the train split
-    label_all_tokens: bool = False  # label every subword (B- continues as I-), not only a word's first
-    main_metric: str = "entity_f1"  # or strict_entity_f1, accuracy, -loss
+    format: str | None = None
+    """Columns, jsonl, csv, tsv or parquet; None goes by the suffix."""
+    comment: str = ""
+    """Lines of a column file that begin with it and stand before a sentence are skipped."""
+    text_columns: tuple[str, ...] = ()
+    """The column of the words: a name, or a number in a column file."""
+    label_column: str = ""
+    """The column of the tags; a number in a column file, -1 is the last."""
+    labels: tuple[str, ...] = ()
+    """Empty: those of the fine-tuned model, or else those found in the train split."""
+    scheme: str | None = None
+    """IOB1, IOB2, IOBES, BMES, BILOU or plain; None looks at the train split."""
+    label_all_tokens: bool = False
+    """Label every subword (B- continues as I-), not only a word's first."""
+    main_metric: str = "entity_f1"
+    """Or strict_entity_f1, accuracy, -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
