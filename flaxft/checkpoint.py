@@ -40,9 +40,9 @@ class Checkpointing:
     """When a run is saved, and how much is kept."""
 
     every: int = 500
-    """Steps; a new best and the last step are saved anyhow."""
+    """How many steps lie between two checkpoints; a new best and the last step are saved anyhow."""
     keep: int = 2
-    """The newest so many, and the best beside them."""
+    """How many of the newest checkpoints stay on disk, beside the best one."""
 
     def check(self) -> None:
         for name in ("every", "keep"):

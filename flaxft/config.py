@@ -37,9 +37,9 @@ class Eval:
     """One split, scored during training. The first in `Config.evals` picks the best checkpoint."""
 
     every: int = 0
-    """Steps; 0 is the end of each epoch."""
+    """How many steps lie between two evaluations of this split; 0 evaluates at the end of each epoch."""
     patience: int = 0
-    """Stop after so many evaluations without a better one; 0 never stops."""
+    """Training stops after so many evaluations in a row without a better main metric; 0 never stops early."""
 
 
 @dataclasses.dataclass
@@ -47,18 +47,29 @@ class Config:
     """Everything that a run depends on."""
 
     task: Task
+    """What is learnt, and from which records: one of the classes of flaxft.tasks, such as TokenClassification."""
     model: ModelSource
+    """The pretrained encoder, or the fine-tuned model, that training begins with."""
     optim: Optim = dataclasses.field(default_factory=Optim)
+    """The optimizer and its schedule."""
     data: Data = dataclasses.field(default_factory=Data)
+    """How records become batches."""
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    """How the devices are divided between batch rows and parameters."""
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
+    """When a run is saved, and how many checkpoints stay."""
     log: Log = dataclasses.field(default_factory=Log)
+    """How often a line is written, and where the numbers go."""
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
+    """When a run that makes no progress is given up."""
     evals: dict[str, Eval] = dataclasses.field(default_factory=lambda: {"validation": Eval()})
+    """The splits that are scored during training, by name; the first of them picks the best checkpoint."""
     num_epochs: float = 3.0
+    """How many times training goes through the train split; a fraction is allowed, such as 0.5."""
     num_steps: int | None = None
-    """Wins over num_epochs; 0 trains nothing and evaluates the model as it is."""
+    """The number of optimizer steps, which wins over num_epochs where it is given; 0 trains nothing and evaluates the model as it is."""
     seed: int = 0
+    """The number that the order of the data, dropout and new heads are drawn from; the same seed gives the same run."""
 
     def check(self) -> None:
         """Raises UserError for a value of the wrong type or one that cannot be meant."""

@@ -26,17 +26,17 @@ class Log:
     """How often a line is written, and where numbers go beside metrics.jsonl. Keys and passwords come from the environment alone."""
 
     every: int = 20
-    """Steps; the losses of all steps are recorded."""
+    """How many steps lie between two lines of the log; metrics.jsonl has the losses of all steps anyhow."""
     report: bool = True
-    """Write report/index.html at the end."""
+    """Whether report/index.html is written at the end: curves, scores and mistakes on one page."""
     tensorboard: bool = True
-    """Event files in the workdir's tensorboard/."""
+    """Whether TensorBoard's event files are written, to the workdir's tensorboard/."""
     wandb: str = ""
-    """Project of Weights & Biases; empty is none."""
+    """Name of a Weights & Biases project that gets the numbers too; empty for none. The key comes from WANDB_API_KEY."""
     mlflow: str = ""
-    """Tracking URI of MLflow: a server's, or sqlite:///mlflow.db."""
+    """Tracking URI of an MLflow that gets the numbers too: a server's, or sqlite:///mlflow.db; empty for none."""
     trackio: str = ""
-    """Project of Trackio."""
+    """Name of a Trackio project that gets the numbers too; empty for none."""
 
     def check(self) -> None:
         """Raises UserError, for a package that is not installed too: not when the first numbers are there."""

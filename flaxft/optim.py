@@ -21,20 +21,25 @@ class Optim:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) as BERT is fine-tuned with it."""
 
     learning_rate: float = 5e-5
-    """The peak."""
+    """The peak of the schedule, such as 5e-5."""
     schedule: str = "linear"
-    """After the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial, or constant."""
+    """The shape of the rate after the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial or constant."""
     warmup: float = 0.1
-    """Below 1 a fraction of all steps, from 1 on a number of steps."""
+    """How long the rate rises to its peak: below 1 a share of all steps (0.1 is a tenth), from 1 on a number of steps."""
     end_factor: float = 0.0
+    """The share of the peak that the rate ends at; 0 ends at zero."""
     power: float = 2.0
-    """Of the polynomial schedule."""
+    """The exponent of the polynomial schedule; 1 is a straight line. Other schedules do not use it."""
     weight_decay: float = 0.01
+    """How strongly weights are pulled to zero, as in AdamW; biases and norms never are. 0 does not."""
     b1: float = 0.9
+    """Decay of Adam's mean of gradients, from 0 to below 1."""
     b2: float = 0.999
+    """Decay of Adam's mean of squared gradients, from 0 to below 1."""
     eps: float = 1e-8
+    """The number that Adam adds to its denominator."""
     clip_norm: float = 1.0
-    """Global norm of the gradient; 0 does not clip."""
+    """The largest global norm of a step's gradient, which is scaled down to it where it is longer; 0 does not clip."""
 
     def check(self) -> None:
         """Raises UserError for values that cannot be meant."""

@@ -24,8 +24,11 @@ class Mesh:
     """How many devices stand along each mesh axis; one of them may be -1, "all that are left"."""
 
     data: int = -1
+    """How many groups of devices the rows of a batch are divided between, each with all parameters; -1 takes all devices that are left."""
     fsdp: int = 1
+    """How many devices divide the rows and hold a part of the parameters each, for a model too large for one; 1 divides nothing."""
     tensor: int = 1
+    """How many devices compute each layer together, each with a part of its weights; 1 divides nothing."""
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:

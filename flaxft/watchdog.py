@@ -25,7 +25,8 @@ class Watchdog:
     """After how long without progress a run is given up."""
 
     seconds: float = 600.0
-    """Or 20 times the median time between two signs of life, where that is longer; 0 never gives up."""
+    """A run without progress for so many seconds, or for 20 times the median time between two signs of life where that is longer, ends with exit code
+    6; 0 never gives up."""
 
     def check(self) -> None:
         if self.seconds < 0:

@@ -23,23 +23,23 @@ class Data:
     """How examples become batches."""
 
     batch_size: int = 32
-    """Examples per optimizer step, as every published recipe means it."""
+    """Examples per optimizer step over all devices, as every published recipe means it."""
     max_length: int = 128
-    """Tokens of one example with its special tokens; a longer text becomes overlapping windows."""
+    """Tokens of one example with its special tokens. A longer text is cut, or becomes overlapping windows where the task has them (tags, answers)."""
     max_examples: int | None = None
-    """Only the first records of every split, for a quick look."""
+    """Only the first so many records of every split are read, for a quick look; none reads all."""
     max_rows: int | None = None
-    """The most rows in memory at once; a step that needs more accumulates gradients, exactly."""
+    """The most rows in memory at once; a step that needs more accumulates gradients, exactly. None takes a step as one."""
     num_shapes: int = 5
-    """The most shapes of train batches that are compiled; more waste less and take longer to start."""
+    """The most shapes of train batches that are compiled; more waste less on padding and take longer to start."""
     num_slots: int | None = None
-    """None: as many examples a row as fit; 1: one example a row, no packing."""
+    """The most examples that share a row; none packs as many as fit, 1 is one example a row, no packing."""
     eval_tokens: int | None = None
-    """About so many tokens in one evaluation batch, per device; None: 2048 on CPU, 4096 elsewhere."""
+    """About so many tokens are in one evaluation batch, per device; none takes 2048 on a CPU and 4096 elsewhere."""
     threads: int = 2
-    """That make batches ahead of the step."""
+    """Number of threads that make batches ahead of the step."""
     cache: bool = True
-    """Keep tokenised data in the user's cache folder."""
+    """Whether tokenised data is kept in the user's cache folder, so that the next start is faster."""
 
     def check(self) -> None:
         for name in ("batch_size", "num_shapes", "threads"):

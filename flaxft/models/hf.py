@@ -37,20 +37,25 @@ class Pretrained:
     """A pretrained encoder, or an already fine-tuned model, by directory or hub id."""
 
     path: str = ""
+    """Where the encoder or the fine-tuned model is: a directory with config.json, weights and tokenizer, or a hub id such as google-bert/bert-base-
+    cased."""
     revision: str | None = None
-    """Of a hub id: branch, tag or commit."""
+    """The branch, tag or commit of a hub id; none is its main branch."""
     dtype: str = "float32"
-    """What is computed in: float32 or bfloat16."""
+    """What activations are computed in: float32 or bfloat16. Parameters, norms, softmax and loss stay float32."""
     hidden_dropout: float | None = None
-    """None: what the checkpoint says, as for the next two."""
+    """Dropout of embeddings and layers, from 0 to below 1; none takes what the checkpoint's config.json says."""
     attention_dropout: float | None = None
+    """Dropout of attention weights, from 0 to below 1; none takes what the checkpoint's config.json says."""
     classifier_dropout: float | None = None
+    """Dropout before the head's last layer, from 0 to below 1; none takes what the checkpoint's config.json says."""
     attention: str = "xla"
-    """Or "splash": on TPU its memory grows with T and not with its square, and its weights have no dropout; elsewhere it is the same."""
+    """The attention kernel: xla, or splash, whose memory on TPU grows with T and not with its square, without dropout on its weights. Elsewhere splash
+    is xla."""
     remat: bool = False
-    """The backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)."""
+    """Whether the backward pass computes each layer again: a quarter more products for less memory, of which XLA:CPU makes little (6 %)."""
     ignore: tuple[str, ...] = ()
-    """Keys of config.json to pass over."""
+    """Keys of the checkpoint's config.json that are passed over, for settings that are not known here."""
 
     def open(self) -> Checkpoint:
         """Finds the model and reads its config and the headers of its weights. Raises UserError."""

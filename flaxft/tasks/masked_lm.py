@@ -40,26 +40,29 @@ class MaskedLm:
     labels: ClassVar[tuple[str, ...]] = ()
 
     train: str = ""
+    """Where the training records are: a file such as texts.txt, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """Text (one text a line), jsonl, csv, tsv or parquet; None goes by the suffix, where .txt and .md are text."""
+    """How files are read: text (one text a line), jsonl, csv, tsv or parquet. None goes by the suffix of each file, where .txt and .md are text."""
     text_columns: tuple[str, ...] = ()
-    """One column; empty looks for text, sentence."""
+    """The column of the text; empty looks for text, sentence."""
     mask_probability: float = 0.15
-    """Share of an example's tokens that are predicted; at least one is."""
+    """The share of an example's tokens that are predicted; at least one token is."""
     mask_share: float = 0.8
-    """Of these, how many become [MASK]."""
+    """The share of the predicted tokens that become [MASK]."""
     random_share: float = 0.1
-    """How many another piece, drawn evenly; the rest stays as it is."""
+    """The share of the predicted tokens that become another piece, drawn evenly; what neither this nor mask_share takes stays as it is."""
     whole_words: bool = True
-    """All pieces of a word are predicted together, or none."""
+    """Whether all pieces of a word are predicted together or none, in place of each piece by itself."""
     pieces: str = ""
-    """The tokenizer's vocabulary, one piece a line, by number; `resolve` fills it in, so that a saved run can name what it predicts."""
+    """The tokenizer's vocabulary, one piece a line, by number. A run fills it in, so that what is saved can name what it predicts."""
     mask_id: int = -1
-    """Of [MASK]; filled in too."""
+    """The number of [MASK] in the vocabulary. A run fills it in."""
     main_metric: str = "-loss"
-    """Or -perplexity, masked_accuracy."""
+    """The metric that picks the best checkpoint: -loss, -perplexity or masked_accuracy; - says that smaller is better."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

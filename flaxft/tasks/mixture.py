@@ -34,14 +34,16 @@ class Mixture:
     labels: ClassVar[tuple[str, ...]] = ()  # each task has its own
 
     tasks: dict[str, Task] = dataclasses.field(default_factory=dict)
+    """The tasks by name, such as ner and intent. Their fields are set with --config.task.tasks.NAME.FIELD."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     """Share of each task in a step, on any scale; empty goes by the number of examples."""
     temperature: float = 1.0
-    """Without weights: examples ** (1 / temperature); 1 is in proportion, more is more even."""
+    """How even the shares are where weights is empty: examples ** (1 / temperature). 1 is in proportion to the data, more is more even."""
     loss_weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Factor of each task's loss; 1 where none is named."""
+    """Factor of each task's loss; a task that is not named has 1."""
     main_metric: str = "mean"
-    """Of the tasks' main metrics, of those that rise; or TASK_METRIC of one task's main metric, or -loss."""
+    """The metric that picks the best checkpoint: mean (of the tasks' main metrics, of those that rise), TASK_METRIC of one task's main metric, or
+    -loss."""
 
     @property
     def decomposes(self) -> bool:

@@ -47,28 +47,33 @@ class MultiLabelClassification:
     decomposes: ClassVar[bool] = True
 
     train: str = ""
+    """Where the training records are: a file such as train.jsonl, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
-    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    """The column of the text, or the two columns of a pair, such as body or question,answer. Empty looks for text, sentence, sentence1 and sentence2,
+    premise and hypothesis."""
     label_column: str = ""
-    """Of lists or joined names; empty looks for labels, label, categories, emotions, tags."""
+    """The column of each record's labels, as a list or as joined names. Empty looks for labels, label, categories, emotions, tags."""
     label_separator: str = ","
-    """Between the names in a text; spaces around a name do not count."""
+    """What stands between the names in a cell of several labels, as in "joy, anger"; spaces around a name do not count."""
     label_columns: tuple[str, ...] = ()
-    """Or one column per label, named after it, which holds 0 or 1."""
+    """One column per label, named after it, which holds 0 or 1, in place of label_column."""
     labels: tuple[str, ...] = ()
-    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
+    """Names of the labels, in order where the data has numbers. Empty takes those of a fine-tuned model, or else those found in the train split."""
     positive_weights: str | tuple[float, ...] | None = None
-    """What a label that is there counts, per label; "balanced": records without it / with it."""
+    """The weight of a label that is there, one number a label; balanced takes records without it / with it. None weighs all alike."""
     focal_gamma: float = 0.0
-    """Above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)."""
+    """Above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     threshold: float | None = None
-    """Score from which on a label is given; None: the one with the best F1 on validation, for each label, 0.5 without such."""
+    """The score from which on a label is given. None takes the one with the best F1 on validation, for each label, or 0.5 without such a split."""
     main_metric: str = "macro_f1"
-    """As GoEmotions' paper reports (arXiv 2005.00547); or micro_f1, samples_f1, exact_match, LABEL/f1, -loss and the like."""
+    """The metric that picks the best checkpoint: macro_f1 as GoEmotions' paper reports (arXiv 2005.00547), micro_f1, samples_f1, exact_match,
+    LABEL/f1, -loss and the like."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -54,24 +54,28 @@ class MultipleChoice:
     labels: ClassVar[tuple[str, ...]] = ()  # the head gives a number a choice
 
     train: str = ""
+    """Where the training records are: a file such as train.jsonl, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     question_column: str = ""
-    """Of the question or context; empty looks for question, question_stem, sent1, ctx, context."""
+    """The column of the question or context; empty looks for question, question_stem, sent1, ctx, context."""
     start_column: str = ""
-    """Of what every choice goes on from, read before it: empty looks for start, sent2; none is needed."""
+    """The column of a text that every choice goes on from, read before it: empty looks for start, sent2; none is needed."""
     choices_column: str = ""
-    """Of all choices; empty looks for choices, options, endings."""
+    """The column that holds all choices of a record; empty looks for choices, options, endings."""
     choice_columns: tuple[str, ...] = ()
-    """Or one column a choice; empty looks for ending0, ending1, ... where there is no column of all choices."""
+    """One column a choice, in order, in place of choices_column; empty looks for ending0, ending1, ..."""
     label_column: str = ""
-    """Empty looks for label, answerKey, answer."""
+    """The column that says which choice is right; empty looks for label, answerKey, answer."""
     label_kind: str = ""
-    """Index (from 0), number (from 1), letter (A, B, ... or those of the record) or text; empty: index, letter or text, whichever fits."""
+    """How the label names a choice: index (from 0), number (from 1), letter (A, B, ... or those of the record) or text. Empty tries index, letter and
+    text."""
     main_metric: str = "accuracy"
-    """Or -loss."""
+    """The metric that picks the best checkpoint: accuracy or -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -50,28 +50,32 @@ class QuestionAnswering:
     labels: ClassVar[tuple[str, ...]] = ()  # the two outputs of a span head have no names
 
     train: str = ""
+    """Where the training records are: a file such as train-v1.1.json, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """squad, jsonl or parquet; None goes by the suffix, and tells the two kinds of .json apart."""
+    """How files are read: squad, jsonl or parquet. None goes by the suffix of each file, and tells the two kinds of .json apart."""
     text_columns: tuple[str, ...] = COLUMNS
-    """The columns of the question and of its context."""
+    """The two columns of the question and of its context, in this order."""
     label_column: str = "answers"
-    """{"text": [...], "answer_start": [...]} as in the hub's squad and squad_v2; both empty where there is no answer."""
+    """The column of the answers: {"text": [...], "answer_start": [...]} as in the hub's squad and squad_v2, with both lists empty where there is no
+    answer."""
     version_2: bool | None = None
-    """A question may have no answer, as in SQuAD 2.0; None looks at the first split that has a path, and is no without one."""
+    """Whether a question may have no answer, as in SQuAD 2.0; none looks at the first split that has a path, and is no without one."""
     stride: int = 128
     """Tokens of the context that a window repeats of the one before (run_qa.py's doc_stride), at most half of what it holds of the context."""
     max_question_length: int = 64
-    """Tokens of the question; a longer one is cut at its end."""
+    """The most tokens of the question; a longer one is cut at its end."""
     n_best_size: int = 20
-    """Answers in "nbest"."""
+    """How many answers a prediction lists in "nbest"."""
     max_answer_length: int = 30
-    """Tokens of an answer, when predicting."""
+    """The most tokens of a predicted answer."""
     script: str = "squad"
-    """Whose exact match and F1: squad drops English articles and compares words, cmrc (for Chinese) compares characters."""
+    """Whose exact match and F1 are computed: squad drops English articles and compares words, cmrc (for Chinese) compares characters."""
     main_metric: str = "f1"
-    """Or exact_match, -loss."""
+    """The metric that picks the best checkpoint: f1, exact_match or -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -38,16 +38,20 @@ class Regression:
     labels: ClassVar[tuple[str, ...]] = ()
 
     train: str = ""
+    """Where the training records are: a file such as train.csv, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
-    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    """The column of the text, or the two columns of a pair, such as body or question,answer. Empty looks for text, sentence, sentence1 and sentence2,
+    premise and hypothesis."""
     label_column: str = ""
-    """Empty looks for score, label, labels, similarity_score, rating."""
+    """The column of the number; empty looks for score, label, labels, similarity_score, rating."""
     main_metric: str = "spearman"
-    """Or pearson, -mse, -mae, -loss."""
+    """The metric that picks the best checkpoint: spearman, pearson, -mse, -mae or -loss; - says that smaller is better."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

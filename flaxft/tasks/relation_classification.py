@@ -70,21 +70,25 @@ class RelationClassification:
     decomposes: ClassVar[bool] = True
 
     train: str = ""
+    """Where the training records are: a file such as train.jsonl, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
-    """One column, of texts or lists of tokens; empty looks for text, sentence, tokens."""
+    """The column of the text, or of its list of tokens; empty looks for text, sentence, tokens."""
     entity_columns: tuple[str, ...] = ()
-    """The two of the entities' places; empty looks for e1 and e2, head and tail, where the text has no tags."""
+    """The two columns of the entities' places. Empty looks for e1 and e2, head and tail, where the text has no tags <e1> </e1> <e2> </e2>."""
     label_column: str = ""
-    """Empty looks for relation, label, labels."""
+    """The column of the relation; empty looks for relation, label, labels."""
     labels: tuple[str, ...] = ()
-    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
-    markers: tuple[str, ...] = ("@", "@", "#", "#")  # before and after the first entity, before and after the second; a piece of the vocabulary each
+    """Names of the labels, in order where the data has numbers. Empty takes those of a fine-tuned model, or else those found in the train split."""
+    markers: tuple[str, ...] = ("@", "@", "#", "#")
+    """What is put before and after the first entity, and before and after the second one: four pieces of the vocabulary."""
     main_metric: str = "macro_f1"
-    """SemEval's official score, to the direction and without Other; or micro_f1, accuracy, -loss."""
+    """The metric that picks the best checkpoint: macro_f1 (SemEval's official score, to the direction and without Other), micro_f1, accuracy or -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -57,32 +57,38 @@ class SentenceEmbedding:
     labels: ClassVar[tuple[str, ...]] = ()
 
     train: str = ""
+    """Where the training records are: a file such as pairs.jsonl, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
-    """Two for pairs, one beside a label; empty looks for anchor and positive, text, sentence, sentence1 and sentence2, ..."""
+    """The two columns of a pair, or the one beside a label; empty looks for anchor and positive, text, sentence, sentence1 and sentence2, ..."""
     negative_columns: tuple[str, ...] = ()
-    """Hard negatives of a pair's first text; empty looks for negative beside anchor and positive."""
+    """The columns of hard negatives of a pair's first text; empty looks for negative beside anchor and positive."""
     score_column: str = ""
-    """Of pairs; empty looks for score, similarity, similarity_score, label. With in_batch it says how splits beside train are scored."""
+    """The column that says how alike a pair is; empty looks for score, similarity, similarity_score, label. With in_batch it says how splits beside
+    train are scored."""
     label_column: str = ""
-    """Of single texts; empty looks for label, labels, category, intent."""
+    """The column of a single text's label; empty looks for label, labels, category, intent."""
     objective: str | None = None
-    """in_batch or cosine; None: cosine where pairs have a score."""
+    """The loss: in_batch (find the own partner among all texts of the step) or cosine (hit the score). None is cosine where pairs have a score, else
+    in_batch."""
     scale: float | None = None
-    """A score of so much is a cosine of 1; None: 1 where all scores are within 1, else the largest one."""
+    """The score that is a cosine of 1, such as 5 where scores go from 0 to 5; none takes 1 where all scores are within 1, else the largest one."""
     temperature: float = 0.05
-    """Of in_batch; sentence-transformers calls 1 / temperature the scale, and takes 20 too."""
+    """What similarities are divided by in in_batch; sentence-transformers calls 1 / temperature the scale, and takes 20 too."""
     symmetric: bool = False
-    """in_batch: the second text shall find the first one as well."""
+    """Whether in in_batch the second text of a pair shall find the first one as well."""
     pooling: str = "mean"
-    """Of all tokens of the text, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first token."""
+    """How the tokens of a text become one vector: mean of all of them, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first one."""
     normalize: bool = True
-    """Embeddings of length 1, so that a similarity is a cosine; else it is a dot product."""
+    """Whether embeddings have length 1, so that a similarity is a cosine; else it is a dot product."""
     main_metric: str = ""
-    """Empty: spearman of scored pairs, else mrr. Or pearson; recall@1, recall@5, recall@10, accuracy@1; -loss."""
+    """The metric that picks the best checkpoint: spearman, pearson, mrr, recall@1, recall@5, recall@10, accuracy@1 or -loss. Empty is spearman for
+    scored pairs, else mrr."""
 
     @property
     def decomposes(self) -> bool:

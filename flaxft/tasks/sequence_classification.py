@@ -47,23 +47,28 @@ class SequenceClassification:
     decomposes: ClassVar[bool] = True
 
     train: str = ""
+    """Where the training records are: a file such as train.csv, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
-    """One column, or two for a pair; empty looks for text, sentence, sentence1 and sentence2, premise and hypothesis."""
+    """The column of the text, or the two columns of a pair, such as body or question,answer. Empty looks for text, sentence, sentence1 and sentence2,
+    premise and hypothesis."""
     label_column: str = ""
-    """Empty looks for label, labels, category, intent."""
+    """The column of the label, such as queue; empty looks for label, labels, category, intent."""
     labels: tuple[str, ...] = ()
-    """Names, in order where the data has numbers; empty: those of the fine-tuned model, or else those found in the train split."""
+    """Names of the labels, in order where the data has numbers. Empty takes those of a fine-tuned model, or else those found in the train split."""
     label_smoothing: float = 0.0
+    """The share of the gold label's probability that is spread over all labels, from 0 to below 1, such as 0.1; 0 does not."""
     focal_gamma: float = 0.0
-    """Above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002)."""
+    """Above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     class_weights: str | tuple[float, ...] | None = None
-    """One number a label, or "balanced": examples / (labels * examples of the label)."""
+    """One weight a label, or balanced: examples / (labels * examples of the label). None weighs all alike."""
     main_metric: str = "accuracy"
-    """Or macro_f1, micro_f1, mcc, LABEL/f1, -loss."""
+    """The metric that picks the best checkpoint: accuracy, macro_f1, micro_f1, mcc, LABEL/f1 or -loss; - says that smaller is better."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

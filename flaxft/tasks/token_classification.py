@@ -64,24 +64,27 @@ class TokenClassification:
     decomposes: ClassVar[bool] = True
 
     train: str = ""
+    """Where the training records are: a file such as train.conll, or hub:NAME/SUBSET@REVISION."""
     validation: str = ""
+    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
     test: str = ""
+    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
     format: str | None = None
-    """Columns, jsonl, csv, tsv or parquet; None goes by the suffix."""
+    """How files are read: columns, jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     comment: str = ""
-    """Lines of a column file that begin with it and stand before a sentence are skipped."""
+    """Lines of a column file that begin with this and stand before a sentence are skipped, such as "# "; empty skips none."""
     text_columns: tuple[str, ...] = ()
-    """The column of the words: a name, or a number in a column file."""
+    """The column of the words: a name, or in a column file a number from 0."""
     label_column: str = ""
-    """The column of the tags; a number in a column file, -1 is the last."""
+    """The column of the tags: a name, or in a column file a number, where -1 is the last."""
     labels: tuple[str, ...] = ()
-    """Empty: those of the fine-tuned model, or else those found in the train split."""
+    """Names of the tags, in order where the data has numbers. Empty takes those of a fine-tuned model, or else those found in the train split."""
     scheme: str | None = None
-    """IOB1, IOB2, IOBES, BMES, BILOU or plain; None looks at the train split."""
+    """How tags mark entities: IOB1, IOB2, IOBES, BMES, BILOU or plain (one tag a word, no entities). None looks at the train split."""
     label_all_tokens: bool = False
-    """Label every subword (B- continues as I-), not only a word's first."""
+    """Whether every subword of a word is labelled (B- goes on as I-), not only the first one."""
     main_metric: str = "entity_f1"
-    """Or strict_entity_f1, accuracy, -loss."""
+    """The metric that picks the best checkpoint: entity_f1, strict_entity_f1, accuracy or -loss."""
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
