@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flaxft.data import source as source_module
+from flaxft.data import content as content_module
 from flaxft.data import spool
-from flaxft.data.source import KEPT, checked, open_source
+from flaxft.data.source import KEPT, checked, open_source, read_records
 from flaxft.errors import UserError
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -95,7 +95,7 @@ def test_reads_in_blocks_from_a_file_without_a_name(case: str, block: int, tmp_p
     name, content, records = GOOD[case]
     path = write(tmp_path, name, content)
     whole = open_source(path, split="train")
-    monkeypatch.setattr(source_module, "BLOCK", block)
+    monkeypatch.setattr(content_module, "BLOCK", block)
     monkeypatch.setattr(spool, "IN_MEMORY", 0)
     source = open_source(path, split="train")
     assert list(source) == records
@@ -161,7 +161,7 @@ BAD = {
 @pytest.mark.parametrize("block", [1, 1 << 20])
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(source_module, "BLOCK", block)
+    monkeypatch.setattr(content_module, "BLOCK", block)
     monkeypatch.setattr(spool, "IN_MEMORY", 0 if block == 1 else spool.IN_MEMORY)
     name, content, message = BAD[case]
     path = write(tmp_path, name, content)
@@ -194,7 +194,7 @@ def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: p
 
 def test_refuses_arguments(tmp_path: Path):
     path = write(tmp_path, "a.csv", "a\nb\n")
-    refused("format='cvs' is unknown; use one of columns, jsonl, csv, tsv, parquet, text, squad; did you mean 'csv'?", path, format="cvs")
+    refused("format='cvs' is unknown; use one of parquet, squad, jsonl, columns, csv, tsv, text; did you mean 'csv'?", path, format="cvs")
     refused("max_examples=0: give at least 1", path, max_examples=0)
     refused(f"{path}: comment='#' is for column files, but this one is read as csv", path, comment="#")
     refused("hub:a/b: format and comment are for files", "hub:a/b", format="csv")
@@ -218,6 +218,16 @@ def test_where_names_the_first_line(tmp_path: Path):
     assert [lines.where(i) for i in range(2)] == [f"{tmp_path}/a.jsonl:{line}" for line in (2, 4)]
     rows = open_source(write(tmp_path, "a.parquet", parquet(pa.table({"a": [1, 2]}))), split="train")
     assert rows.where(1) == f"{tmp_path}/a.parquet: row 1"
+
+
+def test_read_records_gives_each_with_its_place(tmp_path: Path):
+    path = write(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": 2}\nbroken\n')
+    records = read_records(path)
+    assert [next(records), next(records)] == [(f"{path}:1", {"a": 1}), (f"{path}:3", {"a": 2})]
+    with pytest.raises(UserError, match=r"a.jsonl:4: bad JSON"):
+        next(records)
+    with pytest.raises(UserError, match=r"b.csv: no records; expected at least one row below the header"):
+        list(read_records(write(tmp_path, "b.csv", "a\n")))
 
 
 def test_max_examples_reads_no_further(tmp_path: Path):
@@ -253,9 +263,9 @@ def test_squad_files_are_known_by_how_they_begin(tmp_path: Path, name: str, cont
     assert len(open_source(source.name, split="train", max_examples=1)) == 1
 
 
-def test_squad_in_other_files_is_asked_for(tmp_path: Path):
+def test_squad_in_other_files(tmp_path: Path):
     path = write(tmp_path, "dev-v2.0", json.dumps(SQUAD, indent=1))
-    refused(f"{path}: cannot tell the format", path)
+    assert list(open_source(path, split="train")) == QUESTIONS
     assert list(open_source(path, split="train", format="squad")) == QUESTIONS
     line = write(tmp_path, "a.json", json.dumps(SQUAD))
     assert list(open_source(line, split="train", format="jsonl")) == [SQUAD]

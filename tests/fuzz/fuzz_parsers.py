@@ -196,10 +196,8 @@ def fuzz(seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["flaxft"]):
-        modules = ("command", "config", "checkpoint", "predict", "data.source", "data.labels", "data.texts", "data.tags", "data.packing", "data.tokenize",
-             "models.hf",
-                   "models.weights", "models.bert", "tasks.token_classification")  # fmt: skip
-        for module in modules:
+        readers = [f"data.{file.stem}" for file in (ROOT / "flaxft" / "data").glob("*.py") if file.stem != "__init__"]
+        for module in ("command", "config", "checkpoint", "predict", *readers, "models.hf", "models.weights", "models.bert", "tasks.token_classification"):
             importlib.import_module(f"flaxft.{module}")
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None, prefix="fuzz-"))
     seeds = folder / "seeds"

@@ -1,0 +1,48 @@
+"""Column files: a token a line with its labels, and a blank line after each sentence."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from flaxft.data.content import Content, Placed
+from flaxft.errors import UserError
+
+
+def read_columns(file: Content) -> Placed:
+    """A sentence a record, `{"0": [token, ...], "1": [...], ...}`: a list for each column. Raises UserError."""
+    path, comment = file.path, file.comment
+    start, width = 0, 0
+    sentence: list[list[str]] = []
+    for number, line in enumerate(itertools.chain(file.lines(), [""]), 1):
+        line = line.removesuffix("\r")
+        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+            if sentence:
+                yield start, {str(i): list(column) for i, column in enumerate(zip(*sentence, strict=True))}
+            sentence = []
+            continue
+        if comment and not sentence and line.startswith(comment):
+            continue
+        cells = _cells(line)
+        width = width or max(len(cells), 2)
+        if len(cells) != width:
+            hint = "a token and its labels, with a TAB or spaces between, and a blank line after each sentence"
+            raise UserError(f"{path}:{number}: found {len(cells)} column(s) in {line[:80]!r}, expected {width}: {hint}")
+        start = start if sentence else number
+        sentence.append(cells)
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line that is not blank. Empty ones at its end do not count; NBSP and the like are part of a cell."""
+    cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+    while not cells[-1].strip(" "):
+        cells.pop()
+    return cells
+
+
+def looks_like_columns(file: Content) -> bool:
+    """Running text has several columns too, but not the same number in each line."""
+    lines = (line.strip(" \t\r") for line in file.head.split("\n"))
+    first = itertools.islice((line for line in lines if line and not line.startswith("-DOCSTART-")), 10)
+    widths = {len(_cells(line)) for line in first}
+    return len(widths) == 1 and widths.pop() >= 2
