@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import tempfile
 import warnings
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from flaxft import files
+from flaxft.data.tokenize import save_tokenizer
 from flaxft.export import reference
 from flaxft.export.base import Run, require
 from flaxft.export.reference import INPUTS, Examples, Inputs, Logits
+from flaxft.models import hf
 from flaxft.predict import Predictor
 
 BOUND = 1e-4  # x max(1, largest logit of the example): onnxruntime fuses and reorders more than XLA and PyTorch do
@@ -25,6 +28,7 @@ OPSET = 18
 CAP = 1_900_000_000  # bytes of weights: protobuf holds 2 GB, and what is larger goes into a file beside the graph
 SIZES = (1, 2, 5, 8)  # of the batches that are checked, each as long as its longest text
 NUM_CHECKED = 128
+MEAN = "mean_sequence"  # the kind of head that no class of transformers has
 OUTPUTS = {"span": ("start_logits", "end_logits"), "embedding": ("last_hidden_state",)}  # as transformers names them; logits elsewhere
 
 
@@ -41,12 +45,10 @@ def write(run: Run, folder: Path) -> list[str]:
 def make_graph(predictor: Predictor, folder: Path) -> None:
     """Writes the graph, config.json and the tokenizer."""
     import torch
-    import transformers
 
     kind = predictor.task.kind
     with tempfile.TemporaryDirectory() as temporary, quiet():
-        predictor.save_pretrained(temporary)
-        model = getattr(transformers, predictor.encoder.architectures[kind]).from_pretrained(temporary, dtype=torch.float32, local_files_only=True)
+        model = _mean_classifier(predictor, Path(temporary)) if kind == MEAN else _saved(predictor, Path(temporary))
         for file in Path(temporary).iterdir():
             if file.suffix == ".json":
                 (folder / file.name).write_bytes(file.read_bytes())
@@ -73,6 +75,42 @@ def make_graph(predictor: Predictor, folder: Path) -> None:
         )  # fmt: skip
         size = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
         program.save(str(folder / GRAPH), external_data=size > CAP)
+
+
+def _saved(predictor: Predictor, directory: Path) -> Any:
+    """PyTorch's class of the head, read from the directory that is written."""
+    import torch
+    import transformers
+
+    predictor.save_pretrained(directory)
+    name = predictor.encoder.architectures[predictor.task.kind]
+    return getattr(transformers, name).from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+
+
+def _mean_classifier(predictor: Predictor, directory: Path) -> Any:
+    """PyTorch's encoder, read from the directory that is written, with the mean over a text's tokens and one linear layer: transformers has no such class."""
+    import torch
+    import transformers
+
+    task, encoder = predictor.task, predictor.encoder
+    config = json.loads((predictor.model / "config.json").read_text(encoding="utf-8"))
+    hf.write(directory, predictor.params, encoder, config, kind=hf.HEADLESS, labels=task.labels, problem_type=task.problem_type)
+    save_tokenizer(predictor.tokenizer, predictor.model, directory)
+    weights = {name: torch.tensor(np.asarray(array, np.float32)) for name, array in predictor.params["head"]["classifier"].items()}
+
+    class MeanClassifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = getattr(transformers, encoder.architectures[hf.HEADLESS]).from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+            self.classifier = torch.nn.Linear(*weights["kernel"].shape)
+            self.classifier.load_state_dict({"weight": weights["kernel"].T, "bias": weights["bias"]})
+
+        def forward(self, **given: Any) -> dict[str, Any]:
+            mask = given["attention_mask"][..., None].float()  # (B, T, 1)
+            sums = (self.encoder(**given).last_hidden_state * mask).sum(1)
+            return {"logits": self.classifier(sums / mask.sum(1).clamp(min=1.0))}
+
+    return MeanClassifier()
 
 
 def logits_of(graph: Path, kind: str) -> tuple[Logits, set[tuple[int, ...]]]:

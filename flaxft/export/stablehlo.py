@@ -44,6 +44,7 @@ def logits(input_ids, attention_mask, token_type_ids):
 RETURNS = {
     "token": "(batch, length, labels)",
     "sequence": "(batch, labels)",
+    "mean_sequence": "(batch, labels)",
     "choice": "(batch,): a score for each text",
     "span": "(batch, length, 2): a score for each start and end",
     "mlm": "(batch, length, vocabulary)",

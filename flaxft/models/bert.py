@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from flaxft.data.base import Batch
 from flaxft.errors import UserError
 from flaxft.models.base import EncoderOutput, Key, computed_again, traced_once
-from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
+from flaxft.models.heads import ChoiceHead, LayerNorm, Linear, MeanHead, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
 from flaxft.ops.attention import attention
 from flaxft.ops.dropout import dropout
 from flaxft.ops.gelu import gelu
@@ -288,6 +288,7 @@ class Bert(nnx.Module):
         heads: dict[str, Callable[[], nnx.Module]] = {
             "token": lambda: TokenHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "sequence": lambda: SequenceHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
+            "mean_sequence": lambda: MeanHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "choice": lambda: ChoiceHead(size, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "span": lambda: SpanHead(size, stddev=stddev, rngs=rngs),
             "mlm": lambda: MlmHead(self._transform(rngs), self.vocab_size, dtype=config.dtype, rngs=rngs),

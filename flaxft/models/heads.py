@@ -11,9 +11,19 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxft.data.base import IGNORE, Batch
+from flaxft.errors import UserError, nearest
 from flaxft.models.base import EncoderOutput
 from flaxft.ops.dense import dense, product
 from flaxft.ops.dropout import dropout
+
+SEQUENCE_KINDS = {"cls": "sequence", "mean": "mean_sequence"}  # how an example's tokens become one vector -> the kind of head that does so
+
+
+def sequence_kind(pooling: str | None) -> str:
+    """The kind of a sequence head, of which a task's field `pooling` says which; None is cls. Raises UserError."""
+    if pooling is not None and pooling not in SEQUENCE_KINDS:
+        raise UserError(f"task.pooling is {pooling!r}{nearest(str(pooling), SEQUENCE_KINDS)}; allowed are {[*SEQUENCE_KINDS, None]}")
+    return SEQUENCE_KINDS[pooling or "cls"]
 
 
 class Linear(nnx.Module):
@@ -81,6 +91,29 @@ class SequenceHead(nnx.Module):
         key = None if deterministic else rngs.dropout()
         first = jnp.take_along_axis(output.hidden, batch["example_start"][..., None], axis=1)  # (R, S, D)
         return self.classifier(dropout(self.pooler(first), self.dropout_rate, key=key))
+
+
+def mean_of_tokens(hidden: Float[Array, "R T D"], batch: Batch) -> Float[Array, "R S D"]:
+    """The mean over each example's tokens, special ones included as sentence-transformers has it; float32. That of an empty slot is 0."""
+    slots = jnp.arange(1, batch["example_start"].shape[1] + 1)
+    own = (batch["segment_ids"][..., None] == slots).astype(jnp.float32)  # (R, T, S)
+    sums = jnp.einsum("rts,rtd->rsd", own, hidden.astype(jnp.float32), precision="highest")
+    return sums / jnp.maximum(own.sum(1), 1.0)[..., None]
+
+
+class MeanHead(nnx.Module):
+    """The mean over each example's tokens; dropout and one linear layer, and no pooler. No Hugging Face class has it.
+
+    The outputs of an empty slot mean nothing.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, *, dropout_rate: float, stddev: float, rngs: nnx.Rngs):
+        self.classifier = Linear(hidden_size, num_labels, stddev=stddev, dtype="float32", rngs=rngs)
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, output: EncoderOutput, batch: Batch, *, deterministic: bool = True, rngs: Any = None) -> Float[Array, "R S L"]:
+        key = None if deterministic else rngs.dropout()
+        return self.classifier(dropout(mean_of_tokens(output.hidden, batch), self.dropout_rate, key=key))
 
 
 class ChoiceHead(SequenceHead):

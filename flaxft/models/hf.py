@@ -161,7 +161,8 @@ def write(
 ) -> None:
     """Writes config.json and model.safetensors as PyTorch's `AutoModelFor...` of this head reads them. Raises UserError for a head that it has not got.
 
-    config: the config.json of the checkpoint that the model began with. labels: the names of the head's outputs, in order; none for heads without.
+    kind: of the head; "embedding" writes the encoder alone, whatever head there is. config: the config.json of the checkpoint that the model began with.
+    labels: the names of the head's outputs, in order; none for heads without.
     problem_type: Hugging Face's word for what a sequence head learnt; with "regression" the head has one output and no labels. dtype: of the weights, float32
     or bfloat16.
     """
@@ -170,6 +171,8 @@ def write(
     text = _written_config(encoder, config, kind=kind, labels=labels, problem_type=problem_type, dtype=dtype)
     tensors = {}
     for path, array in flatten(params).items():
+        if kind == HEADLESS and not path.startswith("encoder/"):
+            continue
         name, transposed = hf_names(path, encoder, with_prefix=kind != HEADLESS)
         host = np.asarray(array, np.float32).astype(jnp.dtype(dtype))
         tensors[name] = np.ascontiguousarray(host.T if transposed else host)
@@ -206,7 +209,8 @@ def write_flax(
 
 def _written_config(encoder: Encoder, config: Mapping[str, Any], *, kind: str, labels: Sequence[str], problem_type: str | None, dtype: str) -> str:
     if kind not in encoder.architectures:
-        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head; known are {sorted(encoder.architectures)}")
+        others = "with --target=stablehlo, onnx or int8 the model is exported all the same, and with sentence_transformers where it pools by the mean"
+        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head, only with {sorted(encoder.architectures)}; {others}")
     numbered = {str(i): label for i, label in enumerate(labels)}
     changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": dtype}
     if problem_type == "regression":

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from flaxft.data.base import Batch
 from flaxft.errors import UserError, nearest
 from flaxft.models.base import EncoderOutput, Key
-from flaxft.models.heads import ChoiceHead, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
+from flaxft.models.heads import ChoiceHead, MeanHead, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
 from flaxft.models.hf import Pretrained
 
 # What would change the computation, and the Flax classes pass over without a word.
@@ -133,6 +133,7 @@ class LinenEncoder(Tree):
         heads: dict[str, Callable[[], nnx.Module]] = {
             "token": lambda: TokenHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "sequence": lambda: SequenceHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
+            "mean_sequence": lambda: MeanHead(size, num_labels, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "choice": lambda: ChoiceHead(size, dropout_rate=rate, stddev=stddev, rngs=rngs),
             "span": lambda: SpanHead(size, stddev=stddev, rngs=rngs),
         }

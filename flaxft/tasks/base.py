@@ -20,12 +20,16 @@ Predictions = dict[str, dict[str, Any]]  # "T" or "S" -> name -> array (R, T, ..
 class Task(Protocol):
     """A dataclass; its fields are its config. One task family is one file. A split's path is the field of its name: `train`, `validation`, `test`."""
 
-    kind: ClassVar[str]  # of its head: token | sequence | choice | span | mlm | embedding
     problem_type: ClassVar[str | None]  # Hugging Face's word for what a sequence head learns; None where the kind says it all
     decomposes: ClassVar[bool]  # the loss of a batch is the sum of its micro-batches' losses; where not (in-batch negatives), steps do not accumulate
     train: str  # a path, empty for none; so are `validation` and `test`, which not every task has
     main_metric: str  # picks the best checkpoint; "-loss" where smaller is better
     labels: tuple[str, ...]  # names of the head's outputs, after `resolve`; empty where they have none
+
+    @property
+    def kind(self) -> str:
+        """Of its head: token | sequence | mean_sequence | choice | span | mlm | embedding."""
+        ...
 
     def splits(self) -> dict[str, str]:
         """The splits that have a path: {"train": "train.conll", ...}."""

@@ -23,6 +23,7 @@ from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
 from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
+from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import binary_cross_entropy
 from flaxft.tasks.base import NUM_SHOWN, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
@@ -42,7 +43,6 @@ class MultiLabelClassification:
     An empty list or cell is no label, and a label that a record names twice counts once. A text none of whose labels reaches its threshold gets none.
     """
 
-    kind: ClassVar[str] = "sequence"
     problem_type: ClassVar[str | None] = "multi_label_classification"
     decomposes: ClassVar[bool] = True
 
@@ -71,9 +71,15 @@ class MultiLabelClassification:
     """Above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     threshold: float | None = None
     """The score from which on a label is given. None takes the one with the best F1 on validation, for each label, or 0.5 without such a split."""
+    pooling: str | None = None
+    """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "macro_f1"
     """The metric that picks the best checkpoint: macro_f1 as GoEmotions' paper reports (arXiv 2005.00547), micro_f1, samples_f1, exact_match,
     LABEL/f1, -loss and the like."""
+
+    @property
+    def kind(self) -> str:
+        return sequence_kind(self.pooling)
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

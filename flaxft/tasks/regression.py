@@ -20,6 +20,7 @@ from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
 from flaxft.metrics.regression import regression_scores
 from flaxft.models.base import Checkpoint, Encoder
+from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import squared_error
 from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
@@ -32,7 +33,6 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # not
 class Regression:
     """Records are a text, or two, with one number: from CSV, TSV, JSONL, Parquet or the hub. The model learns the numbers as they are, on their own scale."""
 
-    kind: ClassVar[str] = "sequence"
     problem_type: ClassVar[str | None] = "regression"
     decomposes: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()
@@ -50,8 +50,14 @@ class Regression:
     premise and hypothesis."""
     label_column: str = ""
     """The column of the number; empty looks for score, label, labels, similarity_score, rating."""
+    pooling: str | None = None
+    """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "spearman"
     """The metric that picks the best checkpoint: spearman, pearson, -mse, -mae or -loss; - says that smaller is better."""
+
+    @property
+    def kind(self) -> str:
+        return sequence_kind(self.pooling)
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
@@ -64,6 +70,7 @@ class Regression:
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> Regression:
         """Fills in columns. Raises UserError."""
         check_columns(self.text_columns)
+        sequence_kind(self.pooling)
         if self.main_metric not in METRICS:
             raise UserError(f"task.main_metric is {self.main_metric!r}{nearest(self.main_metric, METRICS)}; allowed are {list(METRICS)}")
         if "train" not in self.splits():

@@ -37,6 +37,7 @@ from flaxft.metrics.confidence import (
 )
 from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
 from flaxft.models.base import Checkpoint, Encoder
+from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy
 from flaxft.tasks.base import NUM_SHOWN, Matrix, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
 
@@ -65,7 +66,6 @@ class RelationClassification:
     {"start", "end"}: of a text in characters, of a list of tokens in tokens, `end` being the first that is no longer part. The entities may not overlap.
     """
 
-    kind: ClassVar[str] = "sequence"
     problem_type: ClassVar[str | None] = "single_label_classification"
     decomposes: ClassVar[bool] = True
 
@@ -87,8 +87,14 @@ class RelationClassification:
     """Names of the labels, in order where the data has numbers. Empty takes those of a fine-tuned model, or else those found in the train split."""
     markers: tuple[str, ...] = ("@", "@", "#", "#")
     """What is put before and after the first entity, and before and after the second one: four pieces of the vocabulary."""
+    pooling: str | None = None
+    """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "macro_f1"
     """The metric that picks the best checkpoint: macro_f1 (SemEval's official score, to the direction and without Other), micro_f1, accuracy or -loss."""
+
+    @property
+    def kind(self) -> str:
+        return sequence_kind(self.pooling)
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -23,6 +23,7 @@ from flaxft.metrics.confidence import bootstrap_interval, weighted_mean, weighte
 from flaxft.metrics.ranking import embeddings_per_query, mean_scores, per_query
 from flaxft.metrics.regression import pearson, spearman
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
+from flaxft.models.heads import mean_of_tokens
 from flaxft.ops.losses import squared_error
 from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
@@ -433,10 +434,7 @@ class Pooling(nnx.Module):
         if self.pooling == "cls":
             vectors = jnp.take_along_axis(hidden, batch["example_start"][..., None], axis=1)
         else:
-            slots = jnp.arange(1, batch["example_start"].shape[1] + 1)
-            own = (batch["segment_ids"][..., None] == slots).astype(jnp.float32)  # (R, T, S)
-            sums = jnp.einsum("rts,rtd->rsd", own, hidden, precision="highest")
-            vectors = sums / jnp.maximum(own.sum(1), 1.0)[..., None]
+            vectors = mean_of_tokens(hidden, batch)
         if not self.normalize:
             return vectors
         # The bound is inside the root: of a vector of 0 the length has no slope, and the gradient would not be a number.

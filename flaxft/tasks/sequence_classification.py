@@ -30,6 +30,7 @@ from flaxft.metrics.confidence import (
     with_confidence,
 )
 from flaxft.models.base import Checkpoint, Encoder
+from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
 from flaxft.tasks.base import NUM_SHOWN, Matrix, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
@@ -42,7 +43,6 @@ BALANCED = "balanced"
 class SequenceClassification:
     """Records are a text, or two, with one label: from CSV, TSV, JSONL, Parquet or the hub."""
 
-    kind: ClassVar[str] = "sequence"
     problem_type: ClassVar[str | None] = "single_label_classification"
     decomposes: ClassVar[bool] = True
 
@@ -67,8 +67,14 @@ class SequenceClassification:
     """Above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     class_weights: str | tuple[float, ...] | None = None
     """One weight a label, or balanced: examples / (labels * examples of the label). None weighs all alike."""
+    pooling: str | None = None
+    """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "accuracy"
     """The metric that picks the best checkpoint: accuracy, macro_f1, micro_f1, mcc, LABEL/f1 or -loss; - says that smaller is better."""
+
+    @property
+    def kind(self) -> str:
+        return sequence_kind(self.pooling)
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

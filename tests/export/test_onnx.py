@@ -19,14 +19,16 @@ from tests.export.untrained import untrained
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
-FAMILIES = ("question_answering", "multiple_choice", "masked_lm", "sentence_embedding")
+FAMILIES = (
+    ("question_answering", {}), ("multiple_choice", {}), ("masked_lm", {}), ("sentence_embedding", {}), ("multilabel_classification", {"pooling": "mean"}),
+)  # fmt: skip
 
 
 @needs_onnx
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_head(tmp_path, family):
+@pytest.mark.parametrize(("family", "settings"), FAMILIES)
+def test_every_head(tmp_path, family, settings):
     """Its logits at several shapes; and put in the place of the head, which is how int8 is scored, it gives the scores of the head."""
-    given = untrained(tmp_path, family)
+    given = untrained(tmp_path, family, **settings)
     folder = tmp_path / "out"
     folder.mkdir()
     onnx.write(given, folder)

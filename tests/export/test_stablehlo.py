@@ -15,7 +15,9 @@ from tests.export.untrained import untrained
 
 pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
 
-FAMILIES = ("regression", "question_answering", "multiple_choice", "masked_lm", "sentence_embedding")
+FAMILIES = (
+    ("regression", {}), ("question_answering", {}), ("multiple_choice", {}), ("masked_lm", {}), ("sentence_embedding", {}), ("regression", {"pooling": "mean"}),
+)  # fmt: skip
 SHAPES = ((1, 1), (3, 7), (2, 33))
 # The loader's folder is the only one beside jax's own that is looked into: -I leaves out the working directory and the user's settings.
 SCRIPT = """
@@ -65,9 +67,9 @@ def test_it_runs_where_flaxft_is_not(tmp_path):
     assert json.loads((folder / "labels.json").read_text()) == list(given.predictor.task.labels)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_head(tmp_path, family):
-    given = untrained(tmp_path, family)
+@pytest.mark.parametrize(("family", "settings"), FAMILIES)
+def test_every_head(tmp_path, family, settings):
+    given = untrained(tmp_path, family, **settings)
     (tmp_path / "out").mkdir()
     lines = stablehlo.write(given, tmp_path / "out")
     report = json.loads((tmp_path / "out" / "parity.json").read_text())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,10 @@ def example(family: str, folder: Path) -> Any:
     return module.example(folder)
 
 
-def prepare(folder: Path, family: str, **changes: Any) -> tuple[Any, Any, Any, Any]:
-    """Config, resolved task, items and model of a family's example, as a run would have them."""
+def prepare(folder: Path, family: str, *, settings: Mapping[str, Any] | None = None, **changes: Any) -> tuple[Any, Any, Any, Any]:
+    """Config, resolved task, items and model of a family's example, as a run would have them. settings: of the task; changes: of the config."""
     cfg = tiny.config(folder, **changes)
-    cfg.task = example(family, folder)
+    cfg.task = dataclasses.replace(example(family, folder), **settings or {})
     checkpoint = cfg.model.open()
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=checkpoint.encoder.vocab_size, max_length=checkpoint.encoder.max_length)
     task = cfg.task.resolve(tokenizer, checkpoint)
