@@ -1,6 +1,6 @@
 """flaxft fine-tunes BERT-family encoders in JAX: `python -m flaxft.main --config=configs/ner.py`.
 
-From Python: `flaxft.run(cfg, workdir)` trains, `flaxft.load(workdir).predict([...])` applies the result.
+From Python: `cfg = flaxft.config("ner")` is a config, `flaxft.run(cfg, workdir)` trains it, `flaxft.load(workdir).predict([...])` applies the result.
 """
 
 from __future__ import annotations
@@ -25,3 +25,12 @@ def load(workdir: str, **options: Any) -> Any:
     from flaxft.predict import load as load_predictor
 
     return load_predictor(workdir, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """`flaxft.config("intent")` without an import before it; see `flaxft.config.from_file`."""
+    if name != "config":
+        raise AttributeError(f"module 'flaxft' has no attribute {name!r}")
+    import flaxft.config as config
+
+    return config

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import inspect
 import re
-import sys
-import traceback
 import types
 import typing
 from collections.abc import Sequence
@@ -18,7 +14,7 @@ from absl import flags
 
 from flaxft import config as configs
 from flaxft import files
-from flaxft.config import Config
+from flaxft.config import Config, from_file
 from flaxft.errors import UsageError, UserError, nearest, reason
 
 PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype", "topology")
@@ -71,58 +67,6 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         apply_overrides(cfg, overrides)
     others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir")}
     return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(files.path, others)), **others_of)
-
-
-def from_file(name: str) -> Config:
-    """What `get_config()` of a Python file returns; `FILE:ARG` hands it ARG. A file that is not here is looked for among the installed configs."""
-    file_name, _, argument = name.partition(":")
-    file = Path(file_name)
-    installed = Path(__file__).parent / "configs" / file.name
-    if not file.is_file() and not installed.is_file():
-        folder = file.parent if file.parent.is_dir() else installed.parent
-        known = sorted(str(one) for one in folder.glob("*.py")) if folder.is_dir() else []
-        found = "is a directory" if file.is_dir() else "no such file"
-        raise UserError(f"--config={file_name}: {found}; give a Python file with get_config(), such as configs/ner.py{nearest(file_name, known)}")
-    file = file if file.is_file() else installed
-    spec = importlib.util.spec_from_file_location(f"flaxft_config_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"--config={file_name}: not a Python file; give one that defines get_config()")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and typing look up the annotations of classes that the file defines
-    _call(file, spec.loader.exec_module, module)
-    get_config = getattr(module, "get_config", None)
-    if not callable(get_config):
-        raise UserError(f"{file} has no function get_config(); it must return a flaxft.config.Config")
-    takes = len(inspect.signature(get_config).parameters)
-    if argument and not takes:
-        raise UserError(f"--config={name}: get_config() of {file} takes no argument; leave out :{argument}")
-    cfg = _call(file, get_config, *([argument] if argument else []))
-    if not isinstance(cfg, Config):
-        raise UserError(f"{file}: get_config() returned {type(cfg).__name__}, expected a flaxft.config.Config")
-    return cfg
-
-
-def _call(file: Path, function: Any, *arguments: Any) -> Any:
-    """What the user's code returns. What it raises becomes a UserError with the last line of `file` that it came by."""
-    try:
-        return function(*arguments)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 (a config file is code: it may raise anything)
-        lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
-        place = f"{file}:{lines[-1]}" if lines else str(file)
-        raise UserError(f"{place}: {type(error).__name__}: {reason(error)}{_meant(error)}; mend the file") from None
-
-
-def _meant(error: Exception) -> str:
-    """Of an import that failed, the nearest name that flaxft has."""
-    if isinstance(error, ModuleNotFoundError):
-        package = Path(__file__).parent
-        known = [".".join(("flaxft", *file.relative_to(package).with_suffix("").parts)) for file in package.rglob("*.py") if file.stem != "__init__"]
-        return nearest(error.name or "", known)
-    if isinstance(error, ImportError) and (wanted := re.match(r"cannot import name '(\w+)'", str(error))):
-        return nearest(wanted[1], vars(sys.modules[error.name])) if error.name in sys.modules else ""
-    return ""
 
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:

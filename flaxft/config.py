@@ -1,4 +1,4 @@
-"""The config of a run: sections, checks that span them, to and from JSON. Each section's dataclass lives with its owner."""
+"""The config of a run: sections, checks that span them, from a file, to and from JSON. Each section's dataclass lives with its owner."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import hashlib
 import importlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxft import files
+from flaxft import config_file, files
 from flaxft.checkpoint import Checkpointing
 from flaxft.data.pipeline import Data
 from flaxft.errors import UserError, nearest
@@ -100,6 +101,27 @@ class Config:
             if one.every < 0 or one.patience < 0:
                 found.append(f"evals.{name} is {one}, expected numbers that are not negative")
         return found
+
+
+class _Callable(types.ModuleType):
+    """This module can be called, so that `flaxft.config("intent")` is a config in whatever order the modules are imported."""
+
+    def __call__(self, name: str) -> Config:
+        return from_file(name)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+
+def from_file(name: str) -> Config:
+    """The config that a Python file's `get_config()` returns. Raises UserError.
+
+    name: a path, or the name of a config that comes with flaxft, such as `intent`; `glue:sst2` hands sst2 to `get_config()`.
+    """
+    file, cfg = config_file.read(name)
+    if not isinstance(cfg, Config):
+        raise UserError(f"{file}: get_config() returned {type(cfg).__name__}, expected a flaxft.config.Config")
+    return cfg
 
 
 def check_types(value: Any, path: str) -> None:

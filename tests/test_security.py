@@ -39,7 +39,7 @@ PACKAGE = ROOT / "flaxft"
 LOADERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "torch"}
 TORCH_ALLOWED = ("convert_bin.py", "export/*")  # behind a command of its own; for the targets that need it
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
-EXEC_MODULE = ("command.py",)  # --config, a file that the user names
+EXEC_MODULE = ("config_file.py",)  # --config, a file that the user names
 IMPORT_MODULE = ("config.py", "models/hf.py", "export/*", "models/transformers_flax.py")  # by a name checked against the package's own files, or a constant
 
 
@@ -323,7 +323,7 @@ def test_a_pickle_in_the_checkpoint_folder(finished, canary, tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["os.system", "builtins.eval", "subprocess.Popen", "flaxft.main.main", "flaxft.models.hf.os", "flaxft.tasks.base.Any", "flaxft.models.hf.importlib",
-     "flaxft.command.from_file", "canary.Canary", ".canary", "flaxft.tasks..canary.Canary", "flaxft.tasks.canary.Canary", "flaxft.data.hub._load_hub"],
+     "flaxft.config.from_file", "canary.Canary", ".canary", "flaxft.tasks..canary.Canary", "flaxft.tasks.canary.Canary", "flaxft.data.hub._load_hub"],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["config", "task", "optim"])
 def test_a_type_in_a_workdir_imports_nothing_else(finished, files, canary, monkeypatch, capsys, name, place):
