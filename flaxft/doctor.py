@@ -154,6 +154,10 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
     for name in splits:
         with found.looking():
             records[name] = cfg.task.records(name, max_examples=cfg.data.max_examples)
+        if name in records and task is not None:
+            with found.looking():
+                if line := prepare.look_at(task, records[name], split=name):
+                    found.facts[name] = line
         if name in records and task is not None and tokenizer is not None:
             made = _items(cfg, task, tokenizer, records[name], found)
             if made is not None:

@@ -38,6 +38,14 @@ class Source(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What one look at a split shows: how it was read, in one line, and what is implausible about it."""
+
+    line: str  # "train.csv: 5,000 records; text in 'body', label in 'queue'; 77 labels: ...; the first: 'How do I ...' -> ..."
+    warnings: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(eq=False)
 class Records:
     """A `Source`: record i stands at number `places[i]` of what `where_format` names."""

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.models.base import Checkpoint, Encoder
 
 Terms = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the objective is the sum over terms of sum / weight
@@ -99,6 +99,15 @@ class Shows(Protocol):
 
     def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
         """Of calibrated records. Plain Python data; long lists are cut to `NUM_SHOWN`, and say how many there are."""
+        ...
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """What a task has beside `Task` where it can say how a split was read. Runs and doctor look at every split, before anything is tokenised."""
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """Of a resolved task and a source that `records` gave. Raises UserError for what cannot be meant: a column of ids as texts, and the like."""
         ...
 
 

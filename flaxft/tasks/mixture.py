@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxft.data.base import Batch, Chain, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import Batch, Chain, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.errors import UserError, nearest
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
-from flaxft.tasks.base import Predictions, Section, Shows, Task, Terms, WritesFiles
+from flaxft.tasks.base import Looks, Predictions, Section, Shows, Task, Terms, WritesFiles
 
 TASK_ID = "task_id"  # the key of a batch that says to which task a slot belongs; the tasks' own keys are "NAME.key"
 TAKEN = ("text", "train", "validation", "test")  # names that mean something else in a result or a config
@@ -76,6 +76,18 @@ class Mixture:
         mixture = dataclasses.replace(self, tasks=tasks)
         mixture._check_main_metric()
         return mixture
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """The looks of all tasks that have one and the split. Raises UserError."""
+        assert isinstance(source, Chain), "that of `records`"
+        lines, warnings = [], []
+        for name, task in self.tasks.items():
+            if name in source.sources and isinstance(task, Looks):
+                with _errors_of(name, task):
+                    look = task.look(source.sources[name], split=split)
+                lines.append(f"{name}: {look.line}")
+                warnings += [f"{name}: {warning}" for warning in look.warnings]
+        return Look("; ".join(lines), tuple(warnings))
 
     def spec(self) -> dict[str, Field]:
         own = {f"{name}.{key}": field for name, task in self.tasks.items() for key, field in task.spec().items()}

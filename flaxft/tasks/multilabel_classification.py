@@ -15,8 +15,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
+from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
@@ -118,6 +119,15 @@ class MultiLabelClassification:
             model_labels = None
         labels = named_labels(self.labels, model_labels, model=checkpoint.name) if self.labels else tuple(map(str, model_labels or found))
         return task._with(labels, counts=counts, num_records=len(source))
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """How a split was read, and what is implausible about it. Raises UserError for columns that cannot be meant."""
+        columns = text_columns(source[0], self.text_columns, allow_raw=True)
+        column = f"the columns {', '.join(self.label_columns[:8])}" if self.label_columns else ""
+        if not column and self._has_label(source[0]):
+            column = label_column(source[0], self.label_column, LABELS)
+        labels = lambda record: sorted(self._gold(record)) if self._has_label(record) else []  # noqa: E731
+        return look_at(source, split=split, columns=columns, texts=self._texts, column=column, labels=labels)
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("S", (len(self.labels),), "int32", IGNORE)}

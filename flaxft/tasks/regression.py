@@ -12,8 +12,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.labels import has_label, label_column
+from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
@@ -84,6 +85,13 @@ class Regression:
         if all(task._gold(record) == first for record in source):
             raise UserError(f"{source.name}: every record has the number {first:g}; expected at least two that differ")
         return task
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """How a split was read, and what is implausible about it. Raises UserError for columns that cannot be meant."""
+        columns = text_columns(source[0], self.text_columns, allow_raw=True)
+        column = label_column(source[0], self.label_column, LABELS) if self._has_label(source[0]) else ""
+        number = lambda record: self._gold(record) if self._has_label(record) else None  # noqa: E731
+        return look_at(source, split=split, columns=columns, texts=self._texts, column=column, number=number)
 
     def spec(self) -> dict[str, Field]:
         """No number says "none" as -100 does for a label, so that a slot without one has weight 0."""

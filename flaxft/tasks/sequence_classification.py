@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
+from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
@@ -106,6 +107,13 @@ class SequenceClassification:
         counts = Counter(task._gold(record) for record in source)
         check_kinds(source, lambda record: [record[task.label_column]], column=task.label_column)
         return task._with(choose_labels(self.labels, model_labels, counts, model=checkpoint.name, source=source.name), counts)
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """How a split was read, and what is implausible about it. Raises UserError for columns that cannot be meant."""
+        columns = text_columns(source[0], self.text_columns, allow_raw=True)
+        column = label_column(source[0], self.label_column, LABELS) if self._has_label(source[0]) else ""
+        labels = lambda record: [self._gold(record)] if self._has_label(record) else []  # noqa: E731
+        return look_at(source, split=split, columns=columns, texts=self._texts, column=column, labels=labels)
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("S", (), "int32", IGNORE)}

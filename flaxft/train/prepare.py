@@ -25,7 +25,7 @@ from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenize
 from flaxft.errors import DiskError, UserError, nearest, printable
 from flaxft.models.base import Checkpoint, flatten
 from flaxft.sharding import num_row_shards
-from flaxft.tasks.base import Task
+from flaxft.tasks.base import Looks, Task
 from flaxft.train.state import TrainState
 
 
@@ -49,6 +49,8 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
     for name in task.splits():
         poll()
         records[name] = task.records(name, max_examples=cfg.data.max_examples)
+        if line := look_at(task, records[name], split=name):
+            logging.getLogger("flaxft").info("%s", line)
         items[name] = make_items(cfg, task, tokenizer, records[name], poll=poll)
     warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items)
@@ -73,6 +75,16 @@ def make_items(cfg: Config, task: Task, tokenizer: SubwordTokenizer, records: So
     return build_items(
         records, task, tokenizer, max_length=cfg.data.max_length, key=key, use_cache=cfg.data.cache, poll=poll, start_workers=start_workers
     )
+
+
+def look_at(task: Task, records: Source, *, split: str) -> str:
+    """How a split was read, in one line; "" where the task does not say. Warns of what is implausible. Raises UserError for what cannot be meant."""
+    if not isinstance(task, Looks):
+        return ""
+    look = task.look(records, split=split)
+    for warning in look.warnings:
+        logging.getLogger("flaxft").warning("%s", warning)
+    return look.line
 
 
 def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
