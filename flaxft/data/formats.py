@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from flaxft.data.arrow import is_parquet, read_parquet
 from flaxft.data.columns import looks_like_columns, read_columns
+from flaxft.data.compression import without_suffix
 from flaxft.data.content import Content, Placed, check_text
 from flaxft.data.json_lines import looks_like_json_lines, read_json
+from flaxft.data.magic import refuse
 from flaxft.data.squad import looks_like_squad, read_squad
 from flaxft.data.tables import read_csv, read_tsv
 from flaxft.errors import UserError, nearest
 
-PACKED = (".gz",)  # what may stand behind a suffix
 BELOW = " row below the header"
 
 
@@ -62,9 +63,7 @@ def find_format(name: str) -> Format:
 
 def suffix_of(path: str) -> str:
     """The suffix that tells the format: `.csv` of `a.CSV.gz`."""
-    for packed in PACKED:
-        path = path.removesuffix(packed)
-    return Path(path).suffix.lower()
+    return Path(without_suffix(path)).suffix.lower()
 
 
 def guess_format(file: Content) -> Format:
@@ -76,12 +75,14 @@ def guess_format(file: Content) -> Format:
             return format
     if fitting:
         return fitting[-1]
+    refuse(file, read_as="")
     check_text(file.data, file.path)  # a file in another encoding is told so
     raise UserError(f"{file.path}: cannot tell the format from the suffix or the content; set format to one of {', '.join(NAMES)}")
 
 
 def read(file: Content, format: Format) -> Placed:
     """The place of each record, and the record. Raises UserError."""
+    refuse(file, read_as=format.name)
     if format.is_text:
         check_text(file.data, file.path)
     return format.read(file)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flaxft.data.base import Record, Records, Source
-from flaxft.data.content import Content, read_bytes, unpack
+from flaxft.data.compression import unpack
+from flaxft.data.content import Content, read_bytes
 from flaxft.data.formats import Format, find_format, guess_format, read
 from flaxft.data.spool import Packed
 from flaxft.errors import UserError

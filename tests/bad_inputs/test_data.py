@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import lzma
 
 import pytest
 
@@ -82,6 +83,11 @@ FILES = [
     other(28, "unterminated quote", "data.csv", 'text,label\n"a,b\nc,d\n', "data.csv:2", "unexpected end of data", lines=CLASSES),
     other(29, "no JSON on line 2", "data.jsonl", labelled("a") + "garbage\n", "data.jsonl:2", "bad JSON", "one JSON object per line", lines=CLASSES),
     works(30, "a JSON array", "data.json", json.dumps([tagged("B-PER", "O"), tagged("B-PER", "O")])),
+    conll(24, "Windows-1252", "\u201cZürich\u201d\tB-LOC\n".encode("cp1252"), "data.conll:1", "byte 0x93 is not UTF-8", "iconv -f WINDOWS-1252"),
+    conll(0, "an archive", b"PK\x05\x06" + bytes(18), "data.conll: is a ZIP archive", "unpack it"),
+    conll(0, "a pickle", b"\x80\x04K\x01.", "data.conll: is a pickle", "never is here"),
+    conll(0, "a pointer of Git LFS", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+    works(0, "xz", "data.conll.xz", lzma.compress(GOOD.encode())),
     Case(0, "another format", ["--config.task.format=csv", TRAIN], ["data.conll"], files={"data.conll": GOOD}),
 ]
 
