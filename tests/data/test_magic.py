@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.orc
+import pyarrow.parquet as pq
 import pytest
 
 from flaxft.data import compression
@@ -90,7 +90,7 @@ NAMED = {
     "xml": ("a.xml", b"<?xml version='1.0'?><a/>", "an XML file"),
     "git lfs": ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "a pointer of Git LFS, not the file itself; fetch"),
     "git lfs csv": ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "a pointer of Git LFS"),
-    "parquet by another name": ("a.csv", written(lambda table, stream: pa.parquet.write_table(table, stream), TABLE), "a Parquet file, not csv; set task.format"),
+    "parquet by another name": ("a.csv", written(pq.write_table, TABLE), "a Parquet file, not csv; set task.format="),
     "png": ("a.txt", b"\x89PNG\r\n\x1a\n\0", "a PNG picture"),
 }
 
@@ -157,7 +157,7 @@ def test_a_bomb_is_refused_as_soon_as_it_shows(suffix: str, tmp_path: Path, monk
     monkeypatch.setattr(compression, "BLOCK", 1 << 12)
     file = tmp_path / f"a.csv{suffix}"
     file.write_bytes(PACK[suffix](b"a,b\n" + bytes(20_000_000)))
-    with pytest.raises(UserError, match="become more than .* MiB, which no table does; download it again"):
+    with pytest.raises(UserError, match=r"become more than .* MiB, which no table does; download it again"):
         open_source(str(file), split="train")
     monkeypatch.setattr(compression, "LIMIT", 1 << 10)
     monkeypatch.setattr(compression, "RATIO", 10**6)
