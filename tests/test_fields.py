@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import typing
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-import flaxft
+from flaxft import plugins
 from flaxft.config import Config, Eval
 from flaxft.fields import docstrings, rows, type_words, value_words
 
-PACKAGE = Path(flaxft.__file__).parent
-
-
-def plugins(folder: str, method: str) -> list[type]:
-    """The dataclasses of a plug-in folder that have this method, each where it is defined."""
-    modules = [importlib.import_module(f"flaxft.{folder}.{file.stem}") for file in sorted((PACKAGE / folder).glob("*.py")) if file.stem != "base"]
-    found = [one for module in modules for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
-    return [one for one in found if dataclasses.is_dataclass(one) and hasattr(one, method)]
-
-
 SECTIONS = [hint for hint in typing.get_type_hints(Config).values() if dataclasses.is_dataclass(hint)]
-CLASSES = [Config, Eval, *SECTIONS, *plugins("tasks", "features"), *plugins("models", "load")]
+CLASSES = [Config, Eval, *SECTIONS, *plugins.tasks(), *plugins.models()]
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -37,8 +25,8 @@ def test_each_field_says_what_it_is(cls):
 
 def test_all_kinds_of_classes_are_looked_at():
     assert len(SECTIONS) >= 6
-    assert len(plugins("tasks", "features")) >= 10
-    assert plugins("models", "load")
+    assert len(plugins.tasks()) >= 10
+    assert plugins.models()
 
 
 @dataclasses.dataclass

@@ -13,7 +13,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flaxft"
 SHARED = {"__init__", "base", "hf", "heads", "weights"}  # files of a plug-in folder that are not plug-ins
 FOLDERS = ("tasks", "models", "peft", "methods")
 PLUGINS = sorted(path.stem for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py") if path.stem not in SHARED)
-MODULES = ("main", "config", "optim", "sharding", "checkpoint", "processes", "watchdog", "log", "predict", "report", "figures", "compare")
+MODULES = (
+    *("main", "config", "optim", "sharding", "checkpoint", "processes", "watchdog", "log", "predict", "report", "figures", "compare"),
+    *("command", "config_file", "fields", "flags", "guess", "help", "plugins"),
+)
 CORE = sorted(path for pattern in ("train/*", "data/*", "loggers/*", *MODULES) for path in PACKAGE.glob(f"{pattern}.py"))
 
 # ---- no names in the core -----------------------------------------------------------------------------------------------------------------------

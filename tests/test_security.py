@@ -40,7 +40,7 @@ LOADERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "mar
 TORCH_ALLOWED = ("convert_bin.py", "export/*")  # behind a command of its own; for the targets that need it
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 EXEC_MODULE = ("config_file.py",)  # --config, a file that the user names
-IMPORT_MODULE = ("config.py", "models/hf.py", "export/*", "models/transformers_flax.py")  # by a name checked against the package's own files, or a constant
+IMPORT_MODULE = ("config.py", "plugins.py", "models/hf.py", "export/*", "models/transformers_flax.py")  # by a name of the package's own files, or a constant
 
 
 def faults(tree: ast.AST, path: str) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.models.base import Checkpoint, Encoder
 
 Terms = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the objective is the sum over terms of sum / weight
@@ -99,6 +100,27 @@ class Shows(Protocol):
 
     def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
         """Of calibrated records. Plain Python data; long lists are cut to `NUM_SHOWN`, and say how many there are."""
+        ...
+
+
+class Claim(NamedTuple):
+    """A task class says that some records are its own.
+
+    strength: from 0 to 1; the strongest claim wins. 0.9 is a layout that nothing else has, 0.5 a text with one label.
+    fields: what the task is to be made with, such as text_columns; reason: the columns in words, "text in 'body', one label in 'queue'".
+    """
+
+    strength: float
+    fields: dict[str, Any]
+    reason: str
+
+
+class Claims(Protocol):
+    """What a task class has beside `Task` where records can show that they are for it: `flaxft.guess` asks every class."""
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """None where the records are none of this task's. Raises UserError where they are, and which columns are meant cannot be told."""
         ...
 
 

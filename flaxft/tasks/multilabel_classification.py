@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
@@ -26,7 +27,7 @@ from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import binary_cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("labels", "label", "categories", "emotions", "tags")
 METRICS = ("macro_f1", "micro_f1", "samples_f1", "exact_match", "-hamming_loss", "micro_average_precision", "macro_average_precision", "-loss")
@@ -81,6 +82,28 @@ class MultiLabelClassification:
     @property
     def kind(self) -> str:
         return sequence_kind(self.pooling)
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """Several labels a text, or a pair: a list of names, names joined in a cell that come again in other ones, or a 0-1 column per label."""
+        texts = columns.texts()
+        flags = [] if columns.asked_label or not texts else columns.of_kind("flags")
+        if len(flags) > 2:
+            by_column = {"text_columns": texts, "label_columns": tuple(flags)}
+            return Claim(0.7, by_column, f"{columns.in_words(texts)}, a 0-1 column for each of {len(flags)} labels")
+        label = columns.label(texts) if texts else ""
+        if not label or columns.kinds[label].name not in ("words", "names", "texts"):
+            return None
+        fields = {"text_columns": texts, "label_column": label}
+        if columns.kinds[label].name == "words":
+            return Claim(0.7, fields, f"{columns.in_words(texts)}, a list of labels in {label!r}") if columns.kinds[label].longest > 1 else None
+        cells = set(map(str, columns.values(label)))
+        for separator in (",", ";", "|"):
+            split = [[part.strip() for part in cell.split(separator)] for cell in cells]
+            names = {part for parts in split for part in parts}
+            if len(names) < len(cells) and sum(len(parts) > 1 for parts in split) > len(cells) / 4:
+                return Claim(0.7, fields | {"label_separator": separator}, f"{columns.in_words(texts)}, labels joined by {separator!r} in {label!r}")
+        return None
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

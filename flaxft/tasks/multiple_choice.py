@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import has_label, label_column
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_token_types, text_tokens
@@ -28,7 +29,7 @@ from flaxft.metrics.confidence import (
     with_confidence,
 )
 from flaxft.models.base import Checkpoint, Encoder
-from flaxft.tasks.base import NUM_SHOWN, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 # Where they stand when the fields do not say, the first that is there. The first of each is how raw questions and results have it.
 QUESTIONS = ("question", "question_stem", "sent1", "ctx", "context")
@@ -76,6 +77,16 @@ class MultipleChoice:
     text."""
     main_metric: str = "accuracy"
     """The metric that picks the best checkpoint: accuracy or -loss."""
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """A question, a column of its choices or one for each, and which is right."""
+        question, label = columns.named(*QUESTIONS), columns.asked_label or columns.named(*LABELS)
+        choices, numbered = columns.named(*CHOICES), columns.named(NUMBERED.format(0))
+        if not question or not label or not (choices or numbered):
+            return None
+        where = f"choices in {choices!r}" if choices else f"choices in {numbered!r} and the following"
+        return Claim(0.9, {}, f"question in {question!r}, {where}, the right one in {label!r}")
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_token_types
 from flaxft.errors import UserError, nearest
@@ -23,7 +24,7 @@ from flaxft.metrics.confidence import bootstrap_interval, curve, weighted_mean
 from flaxft.metrics.questions import Script, best_threshold, has_answer, per_question, question_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
 
 COLUMNS = ("question", "context")
 METRICS = ("f1", "exact_match", "-loss")
@@ -76,6 +77,16 @@ class QuestionAnswering:
     """Whose exact match and F1 are computed: squad drops English articles and compares words, cmrc (for Chinese) compares characters."""
     main_metric: str = "f1"
     """The metric that picks the best checkpoint: f1, exact_match or -loss."""
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """A question, its context and answers."""
+        question, context = (columns.named(name) for name in COLUMNS)
+        label = columns.asked_label or columns.named("answers", "answer")
+        if not question or not context or not label or columns.kinds[label].name not in ("objects", "lists"):
+            return None
+        fields = {"text_columns": (question, context), "label_column": label}
+        return Claim(0.9, fields, f"question in {question!r}, context in {context!r}, answers in {label!r}")
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

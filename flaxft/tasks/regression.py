@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import has_label, label_column
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
@@ -23,9 +24,11 @@ from flaxft.metrics.regression import regression_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("score", "label", "labels", "similarity_score", "rating")
+SCORES = ("score", "similarity_score", "similarity", "rating", "relatedness_score")  # columns whose whole numbers are a scale, and no names
+FEW_VALUES = 20  # up to so many whole numbers are taken for labels
 METRICS = ("spearman", "pearson", "-mse", "-mae", "-loss")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # not all that float() takes: nan, 1_000
 
@@ -59,6 +62,20 @@ class Regression:
     @property
     def kind(self) -> str:
         return sequence_kind(self.pooling)
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """One number a text, or a pair: fractions, or whole numbers that are scores by their name or do not count labels."""
+        texts = columns.texts()
+        label = columns.label(texts) if texts else ""
+        kind = columns.kinds[label].name if label else ""
+        if kind not in ("numbers", "wholes"):
+            return None
+        values = {int(float(value)) for value in columns.values(label)}
+        counts_labels = kind == "wholes" and (len(values) <= FEW_VALUES or max(values) - min(values) < len(values))
+        if counts_labels and label.lower() not in SCORES:
+            return None
+        return Claim(0.6, {"text_columns": texts, "label_column": label}, f"{columns.in_words(texts)}, a number in {label!r}")
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

@@ -19,6 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError, nearest, printable
@@ -39,7 +40,7 @@ from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Matrix, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Matrix, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
 
 TEXTS = ("text", "sentence", "tokens")  # where they stand when text_columns does not say; the first is how raw texts and results have it
 LABELS = ("relation", "label", "labels")
@@ -95,6 +96,16 @@ class RelationClassification:
     @property
     def kind(self) -> str:
         return sequence_kind(self.pooling)
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """A relation, and a text with the tags of two entities or columns of their places."""
+        text, label = columns.named(*TEXTS), columns.asked_label or columns.named(*LABELS)
+        entities = next((names for names in ENTITIES if all(map(columns.named, names))), ())
+        tagged = text and all("<e1>" in str(value) and "<e2>" in str(value) for value in columns.values(text))
+        if not text or not label or not (tagged or entities):
+            return None
+        return Claim(0.9, {}, f"text in {text!r} with {'tags around' if tagged else 'the places of'} two entities, their relation in {label!r}")
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

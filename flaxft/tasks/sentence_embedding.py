@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import label_column, label_name
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_columns, named, text_columns, text_tokens, texts_of
@@ -25,7 +26,7 @@ from flaxft.metrics.regression import pearson, spearman
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
 from flaxft.models.heads import mean_of_tokens
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import NUM_SHOWN, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
 
 IN_BATCH, COSINE = OBJECTIVES = ("in_batch", "cosine")
 POOLINGS = ("mean", "cls")
@@ -94,6 +95,12 @@ class SentenceEmbedding:
     @property
     def decomposes(self) -> bool:
         return self.objective == COSINE  # negatives come from the whole step
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """Pairs of an anchor and its positive: no other layout says by itself that embeddings are meant, and not labels."""
+        names = tuple(columns.named(name) for name in ("anchor", "positive"))
+        return Claim(0.9, {"text_columns": names}, f"pairs that belong together in {names[0]!r} and {names[1]!r}") if all(names) else None
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

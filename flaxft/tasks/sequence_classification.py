@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
@@ -33,7 +34,7 @@ from flaxft.metrics.confidence import (
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Matrix, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import NUM_SHOWN, Claim, Matrix, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
 
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
@@ -76,6 +77,17 @@ class SequenceClassification:
     @property
     def kind(self) -> str:
         return sequence_kind(self.pooling)
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """One label a text, or a pair: names that come again, or whole numbers that count labels."""
+        texts = columns.texts()
+        label = columns.label(texts) if texts else ""
+        kind = columns.kinds[label] if label else None
+        if not kind or not (kind.name in ("names", "flags", "wholes") or (kind.name == "words" and kind.longest == 1)):
+            return None
+        fields = {"text_columns": texts, "label_column": label}
+        return Claim(0.5, fields, f"{columns.in_words(texts)}, one label in {label!r}")
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}

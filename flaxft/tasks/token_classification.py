@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data import tags as schemes
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.kinds import Columns
 from flaxft.data.labels import named_labels
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, starts_words, windows
@@ -27,6 +28,7 @@ from flaxft.models.base import Checkpoint, Encoder
 from flaxft.ops.losses import cross_entropy
 from flaxft.tasks.base import (
     NUM_SHOWN,
+    Claim,
     Matrix,
     Passage,
     Passages,
@@ -85,6 +87,16 @@ class TokenClassification:
     """Whether every subword of a word is labelled (B- goes on as I-), not only the first one."""
     main_metric: str = "entity_f1"
     """The metric that picks the best checkpoint: entity_f1, strict_entity_f1, accuracy or -loss."""
+
+    @classmethod
+    def claim(cls, columns: Columns) -> Claim | None:
+        """Two lists of as many entries in every record, words and tags; or a text with spans of characters."""
+        lists = columns.of_kind("words", "lists")
+        lengths = [tuple(len(record[name]) for name in lists if isinstance(record.get(name), list)) for record in columns.records]
+        if len(lists) > 1 and all(len(one) > 1 and min(one) == max(one) for one in lengths):
+            return Claim(0.9, {}, f"a list of words and a list of as many tags a record, in the columns {', '.join(map(repr, lists))}")
+        spans = next((name for name in columns.of_kind("lists", "objects") if _holds_spans(columns.values(name))), "")
+        return Claim(0.9, {}, f"spans of characters in {spans!r}") if spans else None
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
@@ -485,6 +497,16 @@ def _type_counts(
 def _listed(cell: Any) -> Any:
     """A CSV cell has no lists: its words, and its tags, stand between blanks."""
     return cell.split() if isinstance(cell, str) else cell
+
+
+def _holds_spans(values: Sequence[Any]) -> bool:
+    """Whether the entries of lists are spans of characters: objects with a start and an end, or [start, end, type]."""
+    entries = [entry for value in values for entry in (value if isinstance(value, list) else [])]
+
+    def is_span(entry: Any) -> bool:
+        return {"start", "end"} <= set(entry) if isinstance(entry, dict) else isinstance(entry, list) and list(map(type, entry[:2])) == [int, int]
+
+    return bool(entries) and all(map(is_span, entries))
 
 
 def _label_set(sentences: Sequence[Sequence[str]], scheme: str) -> tuple[str, ...]:
