@@ -13,7 +13,6 @@ from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.multiple_choice import MultipleChoice
 
 
@@ -21,8 +20,6 @@ def get_config():
     return Config(
         task=MultipleChoice(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=5e-5, warmup=0.1),  # run_swag.py's rate and epochs; its batch of 16 questions too
         data=Data(batch_size=16, max_length=80),
         evals={"validation": Eval()},
-        num_epochs=3,
     )

@@ -15,7 +15,6 @@ from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.multilabel_classification import MultiLabelClassification
 
 
@@ -23,8 +22,6 @@ def get_config():
     return Config(
         task=MultiLabelClassification(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=5e-5, warmup=0.1),
         data=Data(batch_size=16, max_length=64),
         evals={"validation": Eval()},
-        num_epochs=4,
     )

@@ -9,7 +9,6 @@ from flaxft import demo, encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.token_classification import TokenClassification
 
 
@@ -17,8 +16,6 @@ def get_config():
     return Config(
         task=TokenClassification(train=str(demo.TRAIN), validation=str(demo.VALIDATION), test=str(demo.TEST)),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=1e-3, warmup=0.1),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},
-        num_epochs=4,
     )

@@ -14,7 +14,6 @@ from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.relation_classification import RelationClassification
 
 
@@ -22,8 +21,6 @@ def get_config():
     return Config(
         task=RelationClassification(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=5e-5, warmup=0.1),  # usual for a base model; no published recipe was at hand
         data=Data(batch_size=64, max_length=128),
         evals={"validation": Eval()},
-        num_epochs=5,
     )

@@ -13,7 +13,6 @@ from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.regression import Regression
 
 
@@ -21,8 +20,6 @@ def get_config():
     return Config(
         task=Regression(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=2e-5, warmup=0.0, weight_decay=0.0),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},
-        num_epochs=3,
     )

@@ -13,7 +13,6 @@ from flaxft import encoder
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.question_answering import QuestionAnswering
 
 
@@ -21,8 +20,6 @@ def get_config():
     return Config(
         task=QuestionAnswering(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=3e-5, warmup=0.1),
         data=Data(batch_size=12, max_length=384),
         evals={"validation": Eval()},
-        num_epochs=2,
     )

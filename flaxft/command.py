@@ -114,7 +114,10 @@ def _value(text: str, hint: Any) -> Any:
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return f"one of its fields: {', '.join(field.name for field in dataclasses.fields(hint))}"
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, str(hint).replace("NoneType", "none"))
+    if isinstance(hint, types.UnionType):
+        return ", or ".join(map(_words, typing.get_args(hint)))
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", types.NoneType: "none"}
+    return names.get(hint, str(hint))
 
 
 def _check_seeds(num: int, mode: str, overrides: Sequence[str]) -> None:

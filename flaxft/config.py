@@ -65,8 +65,8 @@ class Config:
     """When a run that makes no progress is given up."""
     evals: dict[str, Eval] = dataclasses.field(default_factory=lambda: {"validation": Eval()})
     """The splits that are scored during training, by name; the first of them picks the best checkpoint."""
-    num_epochs: float = 3.0
-    """How many times training goes through the train split; a fraction is allowed, such as 0.5."""
+    num_epochs: float | None = None
+    """How many times training goes through the train split; a fraction is allowed, such as 0.5. None is what suits the encoder and the number of examples."""
     num_steps: int | None = None
     """The number of optimizer steps, which wins over num_epochs where it is given; 0 trains nothing and evaluates the model as it is."""
     seed: int = 0
@@ -93,7 +93,7 @@ class Config:
             found += wrong
         if not 0 <= self.seed < 2**32:
             found.append(f"seed is {self.seed}, expected from 0 to 2**32 - 1")
-        if not 0 < self.num_epochs < math.inf:
+        if self.num_epochs is not None and not 0 < self.num_epochs < math.inf:
             found.append(f"num_epochs is {self.num_epochs}, expected a positive number; num_steps=0 trains nothing")
         if self.num_steps is not None and self.num_steps < 0:
             found.append(f"num_steps is {self.num_steps}, expected at least 0, or none to go by num_epochs")

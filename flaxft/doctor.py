@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from flaxft import config as configs
-from flaxft import errors, files
+from flaxft import errors, files, recipe
 from flaxft.checkpoint import Checkpointer, verify
 from flaxft.config import Config
 from flaxft.data.base import Source
@@ -184,6 +184,8 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
     plan: Plan | None = None
     if checkpoint is not None and task is not None and tokenizer is not None and "train" in items:
         inputs = prepare.Inputs(task, tokenizer, records, items)
+        cfg, choices = recipe.complete(cfg, checkpoint, num_examples=len(items["train"]))
+        found.facts["recipe"] = ", ".join(f"{one.field} {one.value:g} ({one.why})" for one in choices) or "the config's own"
         num_steps = prepare.num_steps_of(cfg, items["train"])
         with found.looking():
             make_schedule(cfg.optim, num_steps)
@@ -213,7 +215,7 @@ def _with_sound_numbers(cfg: Config) -> Config:
     """The config with defaults for the numbers that cannot be meant, so that the rest can be looked at."""
     if not cfg.problems():
         return cfg
-    cfg = dataclasses.replace(cfg, seed=0, num_epochs=3.0, num_steps=None)
+    cfg = dataclasses.replace(cfg, seed=0, num_epochs=None, num_steps=None)
     for name in ("optim", "data", "checkpoint"):
         section = getattr(cfg, name)
         defaults = {field: getattr(type(section)(), field) for field in configs.wrong_fields(section)}

@@ -20,12 +20,12 @@ NO_DECAY = r"(^|/)(bias|scale)$"  # biases and norms, as in BERT's own code and 
 class Optim:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) as BERT is fine-tuned with it."""
 
-    learning_rate: float = 5e-5
-    """The peak of the schedule, such as 5e-5."""
+    learning_rate: float | None = None
+    """The peak of the schedule, such as 5e-5. None is what suits the encoder's size: 1e-3 for very small ones, 5e-5 for base ones (flaxft/recipe.py)."""
     schedule: str = "linear"
     """The shape of the rate after the warmup, from the peak to `end_factor` of it: linear, cosine, polynomial or constant."""
-    warmup: float = 0.1
-    """How long the rate rises to its peak: below 1 a share of all steps (0.1 is a tenth), from 1 on a number of steps."""
+    warmup: float | None = None
+    """How long the rate rises to its peak: below 1 a share of all steps (0.1 is a tenth), from 1 on a number of steps. None is 0.1."""
     end_factor: float = 0.0
     """The share of the peak that the rate ends at; 0 ends at zero."""
     power: float = 2.0
@@ -47,7 +47,7 @@ class Optim:
             raise UserError(f"optim.schedule is {self.schedule!r}, allowed are {list(SCHEDULES)}{nearest(self.schedule, SCHEDULES)}")
         for name in ("learning_rate", "warmup", "weight_decay", "clip_norm", "end_factor", "power"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            if value is not None and not 0 <= value < float("inf"):
                 raise UserError(f"optim.{name} is {value}, expected a finite number that is not negative")
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
@@ -58,6 +58,8 @@ class Optim:
 
 def make_schedule(optim: Optim, num_steps: int) -> optax.Schedule:
     """step -> rate. Step 0 already moves the parameters: the warmup reaches the peak in `warmup` steps, (step + 1) / warmup of it at a time."""
+    assert optim.learning_rate is not None, "flaxft/recipe.py fills in what is open"
+    assert optim.warmup is not None, "flaxft/recipe.py fills in what is open"
     warmup = round(optim.warmup * num_steps) if optim.warmup < 1 else int(optim.warmup)
     if optim.warmup >= 1 and warmup > num_steps > 0:
         raise UserError(f"optim.warmup is {warmup} steps of {num_steps} in all; give at most {num_steps}, or a fraction below 1")

@@ -129,7 +129,7 @@ def change(path: str, value: object) -> str:
         "\0", b"\xff\xfe{\0", "[" * 100_000, '{"config":' + "[" * 100_000,
         change("config", None), change("config", "x"), change("config.task", None), change("config.task", {"type": "flaxft.optim.Optim"}),
         change("config.evals", {"validation": 3}), change("config.evals", []), change("config.seed", "0"), change("config.optim", 3),
-        change("config.optim.learning_rate", None), change("config.task.labels", {"a": 1}), change("config.task.labels", "O"), change("facts", {}),
+        change("config.optim.end_factor", None), change("config.task.labels", {"a": 1}), change("config.task.labels", "O"), change("facts", {}),
     ],
     ids=range(25),
 )  # fmt: skip
@@ -152,7 +152,7 @@ def test_missing_or_a_directory(tmp_path):
 
 
 def test_differences_name_the_fields():
-    old = small(evals={"validation": Eval()})
+    old = small(optim=Optim(learning_rate=5e-5), evals={"validation": Eval()})
     new = small(optim=Optim(learning_rate=0.1), seed=3, evals={"validation": Eval(patience=2), "test": Eval()}, task=Mine(train="a.conll", labels=("O",)))
     assert differences(old, new) == [
         "evals.test.every: None -> 0",
@@ -201,7 +201,7 @@ def test_check_types_lists_all_at_once():
     assert sorted(str(caught.value).split("; ")) == sorted([
         "task.train is PosixPath('a'), expected str",
         "task.labels is ['O'], expected tuple[str, ...]",
-        "optim.learning_rate is 'fast', expected float",
+        "optim.learning_rate is 'fast', expected float | None",
         "optim.b1 is True, expected float",
         "data.batch_size is None, expected int",
         "data.cache is 1, expected bool",

@@ -120,7 +120,7 @@ def test_every_number_that_cannot_be_meant(config, capsys):
 def test_wrong_types_alone(tmp_path):
     cfg = tiny.config(tmp_path)
     cfg.seed, cfg.optim.learning_rate = "1", "1e-3"  # type: ignore[assignment]
-    assert examine(cfg, tmp_path / "run").problems == ["optim.learning_rate is '1e-3', expected float", "seed is '1', expected int"]
+    assert examine(cfg, tmp_path / "run").problems == ["optim.learning_rate is '1e-3', expected float | None", "seed is '1', expected int"]
 
 
 def spoil_weights(folder: Path) -> None:

@@ -77,12 +77,12 @@ def test_warmup_as_fraction_and_as_steps():
 
 def test_warmup_longer_than_the_run():
     with pytest.raises(UserError, match=r"optim.warmup is 11 steps of 10 in all; give at most 10, or a fraction below 1"):
-        make_schedule(Optim(warmup=11), 10)
-    make_schedule(Optim(warmup=11), 0)  # a run that trains nothing
+        make_schedule(Optim(learning_rate=1.0, warmup=11), 10)
+    make_schedule(Optim(learning_rate=1.0, warmup=11), 0)  # a run that trains nothing
 
 
 def test_a_schedule_is_the_same_inside_jit():
-    schedule = make_schedule(Optim(schedule="cosine", learning_rate=1.0), 100)
+    schedule = make_schedule(Optim(schedule="cosine", learning_rate=1.0, warmup=0.1), 100)
     inside = jax.jit(jax.vmap(schedule))(jnp.arange(100))
     np.testing.assert_allclose(inside, [float(schedule(step)) for step in range(100)], atol=1e-6)
 

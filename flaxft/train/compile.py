@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from flaxft import recipe
 from flaxft.config import Config
 from flaxft.data.pipeline import Pipeline
 from flaxft.errors import UserError, printable
@@ -106,6 +107,7 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     if "train" not in inputs.items:
         raise UserError("task.train is empty; set --config.task.train=FILE")
     items, task = inputs.items["train"], inputs.task
+    cfg, _ = recipe.complete(cfg, checkpoint, num_examples=len(items))
     num_steps = max(1, prepare.num_steps_of(cfg, items))
     plan = prepare.plan_of(cfg, checkpoint, inputs, mesh, num_steps=num_steps)
     pipeline = Pipeline(items, task.spec(), seed=cfg.seed, num_devices=num_row_shards(mesh), augment=task.augment)

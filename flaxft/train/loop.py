@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from flaxft import errors, files, processes, report
+from flaxft import errors, files, processes, recipe, report
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
@@ -82,7 +82,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     task, records, items = inputs.task, inputs.records, inputs.items
     if "train" not in items:
         raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
-    cfg = dataclasses.replace(cfg, task=task)
+    cfg, choices = recipe.complete(dataclasses.replace(cfg, task=task), checkpoint, num_examples=len(items["train"]))
     num_steps = prepare.num_steps_of(cfg, items["train"])
     schedule = make_schedule(cfg.optim, num_steps)
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
@@ -108,6 +108,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     state = jax.jit(create, out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
+    writer.line(recipe.line(choices) or "recipe: the config's own")
     writer.table("Parameters", *parameters(state))
     for name in set(cfg.evals) - set(evals):
         writer.line(f"note: evals names {name}, which has no path; {'it is not scored' if evals else 'without scores the last weights are the best'}")
@@ -231,7 +232,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
             _write_predictions(workdir / "predictions", name, task, result.decoded)
         writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
         writer.line(task.report(result.decoded, records[name]))
-    results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"]}
+    results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"], "recipe": {one.field: one._asdict() for one in choices}}
     if processes.is_first():
         files.write_json(workdir / "results.json", results)
     if cfg.log.report and processes.is_first():

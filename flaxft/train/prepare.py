@@ -104,7 +104,10 @@ def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, p
 
 def num_steps_of(cfg: Config, items: Items) -> int:
     """Steps of the whole run over the train split."""
-    return cfg.num_steps if cfg.num_steps is not None else math.ceil(cfg.num_epochs * math.ceil(len(items) / cfg.data.batch_size))
+    if cfg.num_steps is not None:
+        return cfg.num_steps
+    assert cfg.num_epochs is not None, "flaxft/recipe.py fills in what is open"
+    return math.ceil(cfg.num_epochs * math.ceil(len(items) / cfg.data.batch_size))
 
 
 def check_writable(workdir: Path) -> None:
