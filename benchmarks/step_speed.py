@@ -189,7 +189,7 @@ def our_turn(args: argparse.Namespace, side: str, shape: Shape) -> dict[str, Any
     encoder = Bert.from_config(shape.config | {"dtype": dtype}, rngs=nnx.Rngs(0))
     graphdef, variables = nnx.split(Model(encoder, task.head(encoder, rngs=nnx.Rngs(1))), nnx.Param)
     params = nnx.to_pure_dict(variables)
-    optim = Optim(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optim = Optim(learning_rate=LEARNING_RATE, warmup=0.1, weight_decay=WEIGHT_DECAY)
     tx = make_tx(optim, make_schedule(optim, SCHEDULE_STEPS))
     create = functools.partial(states.create, graphdef, tx=tx)
     shardings = infer(jax.eval_shape(create, params), encoder.sharding, mesh)

@@ -31,7 +31,7 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 
 
 def rates(num_steps: int, **fields: float | str) -> list[float]:
-    schedule = make_schedule(Optim(**{"learning_rate": 1.0} | fields), num_steps)  # type: ignore[arg-type]
+    schedule = make_schedule(Optim(**{"learning_rate": 1.0, "warmup": 0.1} | fields), num_steps)  # type: ignore[arg-type]
     return [float(schedule(step)) for step in range(num_steps + 1)]
 
 

@@ -93,7 +93,7 @@ array = lambda *dims: rng.standard_normal(dims).astype(np.float32)
 layer = {"attention": {"self": {"query": {"kernel": array(8, 8), "bias": array(8)}}}, "intermediate": {"dense": {"kernel": array(8, 16), "bias": array(16)}}}
 encoder = {"embeddings": {"word_embeddings": {"embedding": array(12, 8)}}, "encoder": {"layer": {"0": layer}}}
 params = {"encoder": encoder, "head": {"kernel": array(8, 3), "bias": array(3)}}
-optim = Optim()
+optim = Optim(learning_rate=5e-5, warmup=0.1)
 state = states.create(None, put(params, replicated(mesh)), make_tx(optim, make_schedule(optim, 10)))
 shardings = infer(state, ENCODER.sharding, mesh)
 flat = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(shardings)[0]}

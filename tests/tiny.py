@@ -89,7 +89,7 @@ def config(folder: Path, **changes: Any) -> Config:
     cfg = Config(
         task=TokenClassification(**{split: str(folder / f"{split}.conll") for split in ("train", "validation", "test")}),
         model=Pretrained(path=str(folder / "encoder")),
-        optim=Optim(learning_rate=1e-2),
+        optim=Optim(learning_rate=1e-2, warmup=0.1),
         data=Data(batch_size=8, max_length=32, eval_tokens=256, num_shapes=1),
         checkpoint=Checkpointing(every=5),
         log=Log(every=4, report=False),  # a report takes seconds

@@ -87,7 +87,7 @@ def test_a_step_with_it_lowers_for_tpu(tmp_path, remat):
     changes = {"model.attention": "splash", "model.attention_dropout": 0.0, "model.remat": remat}
     _, task, items, loaded = prepare(tmp_path, "token_classification", **changes)
     assert BertConfig.parse({"attention": "splash", "attention_probs_dropout_prob": 0.0}).attention == "splash"
-    tx = make_tx(Optim(), make_schedule(Optim(), 100))
+    tx = make_tx(Optim(learning_rate=5e-5, warmup=0.1), make_schedule(Optim(learning_rate=5e-5, warmup=0.1), 100))
     state = states.create(loaded.graphdef, jax.tree.map(jnp.asarray, loaded.params), tx)
     mesh = make_mesh(Mesh())
     step = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=0, shardings=infer(state, loaded.encoder.sharding, mesh))

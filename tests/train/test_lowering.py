@@ -18,7 +18,7 @@ from tests.tasks.contract import FAMILIES, prepare
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_step_lowers(tmp_path, family, dtype):
     _, task, items, loaded = prepare(tmp_path, family, **{"model.dtype": dtype})
-    tx = make_tx(Optim(), make_schedule(Optim(), 100))
+    tx = make_tx(Optim(learning_rate=5e-5, warmup=0.1), make_schedule(Optim(learning_rate=5e-5, warmup=0.1), 100))
     state = states.create(loaded.graphdef, jax.tree.map(jax.numpy.asarray, loaded.params), tx)
     batch = Pipeline(items, task.spec(), seed=0).empty(Shape(num_rows=4, row_length=32, num_slots=4))
     traced = jax.jit(make_train_step(make_loss_fn(task, state.graphdef), tx, seed=0), donate_argnums=0).trace(state, batch)
