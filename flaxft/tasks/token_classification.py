@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data import tags as schemes
+from flaxft.data import token_columns
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import named_labels
@@ -43,7 +46,7 @@ from flaxft.tasks.base import (
 )
 
 WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
-LABELS = ("ner_tags", "tags", "labels")  # the same for tags; in a column file the last column
+LABELS = ("ner_tags", "tags", "labels", "ner", "bio_tags", "iob_tags", "pos_tags", "upos")  # the same for tags; in a column file the last column
 PLAIN_METRICS = ("accuracy", "-loss")
 NONE = "(none)"  # what stands for no entity among the types
 KINDS = {  # of errors, in the order of the report
@@ -53,6 +56,8 @@ KINDS = {  # of errors, in the order of the report
     "type": "the words are right, the type is not",
     "boundary and type": "neither is right, but they overlap",
 }
+log = logging.getLogger("flaxft")
+
 Entity = tuple[int, int, str]  # first word, one past the last, type
 ENTITY_METRICS = ("entity_f1", "strict_entity_f1", "entity_precision", "entity_recall")
 
@@ -120,31 +125,8 @@ class TokenClassification:
             labels = self.labels or model_labels
             if not labels:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
-            return self._with(tuple(map(str, labels)), self.scheme or _scheme_of_labels(labels))
-        source = self.records("train", max_examples=max_examples)
-        # Twice through the data and nothing kept: as lists, the tags of a large file take more memory than the model.
-        scheme = self.scheme or schemes.detect(self._all_tags(source), where=source.where)
-        num_malformed, seen = 0, set()
-        for i, tags in enumerate(self._all_tags(source)):
-            schemes.check(tags, scheme, source.where(i))
-            num_malformed += 0 if scheme == schemes.PLAIN else schemes.count_malformed(tags, scheme)
-            seen.update(tags)
-        if num_malformed:
-            logging.getLogger("flaxft").warning(
-                "%s: %d tags are out of place in %s (an I- that continues nothing); read as conlleval reads them", source.name, num_malformed, scheme
-            )
-        found = _label_set([tuple(seen)], scheme)
-        if self.labels:
-            return self._with(named_labels(self.labels, model_labels, model=checkpoint.name), scheme)
-        if len(found) < 2:
-            raise UserError(f"{source.name}: every tag is {found[0]!r}; expected at least two to tell apart, or all of them named in task.labels")
-        if model_labels and set(found) <= set(model_labels):
-            return self._with(model_labels, scheme)
-        if model_labels:
-            logging.getLogger("flaxft").warning(
-                "%s: its labels lack %s of the train split; the head is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))
-            )
-        return self._with(found, scheme)
+            return self._with(tuple(map(str, labels)), self.scheme or schemes.scheme_of_labels(map(str, labels)))
+        return self._with_columns(self.records("train", max_examples=max_examples))._of_train(checkpoint.name, model_labels, max_examples=max_examples)
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("T", (), "int32", IGNORE)}
@@ -212,7 +194,7 @@ class TokenClassification:
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
         """Micro-averaged entity precision, recall and F1 as seqeval counts them (default and strict), the same per type, and accuracy over words."""
-        gold, predicted, lengths, labels = self._flat(decoded, records)
+        gold, predicted, lengths, labels, _ = self._flat(decoded, records)
         result = {"accuracy": float(np.mean(gold == predicted))}
         result |= self._interval(gold, predicted, lengths, labels)
         if self.scheme == schemes.PLAIN:
@@ -232,7 +214,7 @@ class TokenClassification:
         """Entities as seqeval prints them, then the tags of single words as scikit-learn does."""
         from sklearn.metrics import classification_report
 
-        gold, predicted, lengths, labels = self._flat(decoded, records)
+        gold, predicted, lengths, labels, _ = self._flat(decoded, records)
         used = np.union1d(gold, predicted)
         names = [printable(labels[i]) for i in used]
         words = str(classification_report(gold, predicted, labels=used, target_names=names, digits=4, zero_division=0))
@@ -243,15 +225,16 @@ class TokenClassification:
 
     def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
         """Errors by kind, each with its sentences; which types, or plain tags, are taken for which; calibration."""
-        gold, predicted, lengths, labels = self._flat(decoded, records)
+        flat = self._flat(decoded, records)
+        gold, predicted, lengths, labels, _ = flat
         if self.scheme == schemes.PLAIN:
-            return self._tag_sections(decoded, gold, predicted, lengths, labels)
+            return self._tag_sections(decoded, flat)
         found = mistakes(gold, predicted, lengths, labels)
         chunks = [entities(ids, lengths, labels) for ids in (gold, predicted)]
         pairs = [[(s, e, one.types[t]) for s, e, t in zip(one.start.tolist(), one.end.tolist(), one.type.tolist(), strict=True)] for one in chunks]
         wanted, given = ([_of_sentence(pair, one.sentence, len(lengths)) for pair, one in zip(pairs, chunks, strict=True)])
-        places = [_places(one["words"]) for one in decoded]
-        texts = [" ".join(one["words"]) for one in decoded]
+        places = [flat.of(_places(one), i) for i, one in enumerate(decoded)]
+        texts = [one["text"] for one in decoded]
         is_right = [
             (entity["score"], any((places[i][s][0], places[i][e - 1][1], kind) == (entity["start"], entity["end"], entity["type"]) for s, e, kind in wanted[i]))
             for i, one in enumerate(decoded)
@@ -288,18 +271,17 @@ class TokenClassification:
                 sections.append(Passages(kind.capitalize(), shown, len(ones), note=KINDS[kind]))
         return sections
 
-    def _tag_sections(
-        self, decoded: Sequence[dict[str, Any]], gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]
-    ) -> list[Section]:
-        scores = np.asarray([word["score"] for one in decoded for word in one["tokens"]])
+    def _tag_sections(self, decoded: Sequence[dict[str, Any]], flat: _Flat) -> list[Section]:
+        gold, predicted, lengths, labels, _ = flat
+        scores = np.asarray([word["score"] for i, one in enumerate(decoded) for word in flat.of(one["tokens"], i)])
         starts = np.cumsum(lengths) - lengths
         wrong = [i for i, (start, num) in enumerate(zip(starts, lengths, strict=True)) if (gold[start : start + num] != predicted[start : start + num]).any()]
         passages = []
         for i in wrong[:NUM_SHOWN]:
-            places = _places(decoded[i]["words"])
+            places = flat.of(_places(decoded[i]), i)
             pairs = [(w, labels[predicted[starts[i] + w]], labels[gold[starts[i] + w]]) for w in range(lengths[i])]
-            spans = tuple(Span(*places[w], f"{one}, should be {other}", "wrong") for w, one, other in pairs if one != other)
-            passages.append(Passage("", " ".join(decoded[i]["words"]), spans))
+            spans = tuple(Span(places[w][0], places[w][1], f"{one}, should be {other}", "wrong") for w, one, other in pairs if one != other)
+            passages.append(Passage("", decoded[i]["text"], spans))
         return [
             Matrix("Which tags are taken for which", tuple(labels), tuple(map(tuple, confusion(gold, predicted, len(labels)).tolist())), note="Words."),
             Reliability("Calibration", {"score": curve(scores, gold == predicted)} if len(scores) else {}, note="Of words."),
@@ -326,6 +308,96 @@ class TokenClassification:
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
+    def _with_columns(self, source: Source) -> TokenClassification:
+        """With the columns that hold words and tags, where a column file's are not the first and the last."""
+        asked = self.text_columns[0] if self.text_columns else ""
+        chosen = token_columns.choose(source, words=_number(asked, source[0]), tags=_number(self.label_column, source[0]))
+        if chosen is None or not chosen.note:
+            return self
+        log.info("%s: %s; task.text_columns and task.label_column name others", source.name, chosen.note)
+        return dataclasses.replace(self, text_columns=(chosen.words,), label_column=chosen.tags)
+
+    def _of_train(self, model: str, model_labels: tuple[str, ...] | None, *, max_examples: int | None) -> TokenClassification:
+        """With the scheme and the labels of the train split."""
+        source = self.records("train", max_examples=max_examples)
+        tally = self._tally(source)
+        scheme = self.scheme or tally.scheme
+        if self.scheme is None or scheme == schemes.PLAIN:
+            schemes.check_tally(tally, scheme, where=source.where)
+        else:  # the one who names a scheme knows what its letters are
+            for tag, number in tally.first.items():
+                schemes.check([schemes.canonical(tag, bare=tally.is_bare)], scheme, source.where(number))
+        found = _label_set([[tag if scheme == schemes.PLAIN else schemes.canonical(tag, bare=tally.is_bare) for tag in tally.tags]], scheme)
+        if not found or (self.labels and not set(tally.tags) - {schemes.MISSING}):
+            raise UserError(f"{source.name}: no word has a tag, each is one of '-', '_', {schemes.MISSING}; name the column of tags in task.label_column")
+        for warning in self._reading(source, tally, scheme)[1]:
+            log.warning("%s", warning)
+        if self.labels:
+            names = tuple(map(str, self.labels))
+            own = names if names == model_labels or scheme == schemes.PLAIN else tuple(schemes.canonical(name, bare=tally.is_bare) for name in names)
+            return self._with(named_labels(own, model_labels, model=model), scheme)
+        if len(found) < 2:
+            raise UserError(f"{source.name}: every tag is {found[0]!r}; expected at least two to tell apart, or all of them named in task.labels")
+        if model_labels and set(found) <= set(model_labels):
+            return self._with(model_labels, scheme)
+        if model_labels:
+            log.warning("%s: its labels lack %s of the train split; the head is trained anew", model, sorted(set(found) - set(model_labels)))
+        return self._with(found, scheme)
+
+    def _tally(self, source: Source) -> schemes.Tally:
+        """The tags of a split, counted; as lists, those of a large file take more memory than the model. Raises UserError with a record's place."""
+        tally = schemes.Tally()
+        for number, record in enumerate(source):
+            try:
+                tally.add(self._tags(record), number)
+            except UserError as error:
+                raise UserError(f"{source.where(number)}: {error}") from None
+        return tally
+
+    def _reading(self, source: Source, tally: schemes.Tally, scheme: str) -> tuple[str, list[str]]:
+        """How a split was read, in one line, and what is implausible about it. Raises UserError for tags that cannot be meant."""
+        num, num_missing = sum(tally.tags.values()), tally.tags[schemes.MISSING]
+        first = source[0]
+        shown = " ".join(f"{word}/{tag}" for word, tag in itertools.islice(zip(self._words(first), self._tags(first), strict=True), 8))
+        parts = [f"{len(source):,} sentences, {num:,} words; {self._where_words_are(first)}"]
+        warnings = []
+        if scheme == schemes.PLAIN:
+            _check_cells(tally.tags, source.name)
+            parts.append(f"plain tags, no entity scores: {len(tally.tags) - bool(num_missing)} of them")
+            if tally.tags.most_common(1)[0][0].upper() in ("O", "OUT", "OTHER", "OUTSIDE"):
+                warnings.append("its tags are read as plain ones, without entity scores; for entities write B- and I- before their types, as in B-PER I-PER O")
+        else:
+            near = tally.near()
+            types = sorted({read[2:] for tag in tally.tags if (read := near.get(tag, tag)) not in ("O", schemes.MISSING)})
+            parts.append(f"{scheme}, {len(types)} types ({', '.join(types[:8])}{' ...' if len(types) > 8 else ''})")
+            if near:
+                tag, read = max(near.items(), key=lambda pair: (pair[1] != "O", tally.tags[pair[0]]))
+                num_near = sum(tally.tags[tag] for tag in near)
+                said = f"{num_near:,} tags such as {tag!r} are read as {read!r}"
+                (parts if 2 * num_near > num - tally.tags["O"] else warnings).append(said)
+            if wrong := tally.num_malformed(scheme):
+                most = tally.first_malformed(scheme)
+                warnings.append(f"{wrong} tags are out of place in {scheme} (most often {most}); read as conlleval reads them")
+            if num_missing > 0.3 * num and not {"O", "o"} & tally.tags.keys():
+                raise UserError(f"{source.name}: no word is tagged O, and {num_missing:,} of {num:,} say nothing ('-', '_', -100); write O where no entity is")
+        if num_missing:
+            parts.append(f"{num_missing:,} words whose tag is '-', '_' or {schemes.MISSING} are neither learnt from nor scored")
+        cases = Counter(tag.lower() for tag in tally.tags if tag != "o")
+        if same := sorted(tag for tag in tally.tags if cases[tag.lower()] > 1):
+            warnings.append(f"tags that differ in case alone are different ones: {', '.join(map(repr, same[:4]))}; write them alike if they are the same")
+        odd, num_blanks = token_columns.Oddities(), 0
+        for record in source:
+            odd.add(self._words(record))
+            num_blanks += sum(tag != tag.strip() for tag in self._written(record) if isinstance(tag, str))
+        if num_blanks:
+            warnings.append(f"blanks around {num_blanks:,} tags are taken off")
+        warnings += odd.warnings()
+        return f"{source.name}: {'; '.join(parts)}; the first: {shown}", [f"{source.name}: {warning}" for warning in warnings]
+
+    def _where_words_are(self, record: Record) -> str:
+        names = [self._name_of_words(record), self._name_of_tags(record)]
+        return "words in {}, tags in {}".format(*(f"column {name}" if str(name).isdecimal() else repr(name) for name in names))
+
     def _with(self, labels: tuple[str, ...], scheme: str) -> TokenClassification:
         duplicates = sorted({label for label in labels if labels.count(label) > 1})
         if duplicates:
@@ -343,9 +415,7 @@ class TokenClassification:
         return dataclasses.replace(self, labels=labels, scheme=scheme, main_metric=main_metric)
 
     def _column(self, record: Record, asked: str, guesses: Sequence[str], field: str) -> str | None:
-        if asked.startswith("-") and asked[1:].isdecimal():
-            numbered = sorted(int(name) for name in record if name.isdecimal())
-            asked = str(numbered[int(asked)]) if 0 < int(asked[1:]) <= len(numbered) else asked
+        asked = _number(asked, record)
         if asked and asked not in record:
             raise UserError(f"no column {asked!r}; found are {sorted(record)}; set task.{field}{nearest(asked, record)}")
         return asked or next((name for name in guesses if name in record), None)
@@ -361,10 +431,21 @@ class TokenClassification:
             return asked in record
         return "1" in record or any(name in record for name in LABELS)
 
-    def _words(self, record: Record) -> Sequence[str]:
+    def _name_of_words(self, record: Record) -> str:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
         if name is None:
             raise UserError(f"no column of words among {sorted(record)}; set task.text_columns")
+        return name
+
+    def _name_of_tags(self, record: Record) -> str:
+        last = (str(max(int(name) for name in record if name.isdecimal())),) if "1" in record else ()
+        name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
+        if name is None:
+            raise UserError(f"no column of tags among {sorted(record)}; set task.label_column")
+        return name
+
+    def _words(self, record: Record) -> Sequence[str]:
+        name = self._name_of_words(record)
         words = _listed(record[name])
         if not isinstance(words, Sequence):
             raise UserError(f"column {name!r} is {str(words)[:40]!r}, expected a list of words; set task.text_columns")
@@ -372,53 +453,62 @@ class TokenClassification:
             raise UserError(f"column {name!r} is an empty list of words; remove the record")
         return words
 
-    def _all_tags(self, source: Source) -> Iterator[list[str]]:
-        for i, record in enumerate(source):
-            try:
-                tags = self._tags(record)
-            except UserError as error:
-                raise UserError(f"{source.where(i)}: {error}") from None
-            yield tags
-
-    def _tags(self, record: Record) -> list[str]:
-        """A record's tags as they stand in the file, numbers turned into `task.labels`."""
-        last = (str(max(int(name) for name in record if name.isdecimal())),) if "1" in record else ()
-        name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
-        if name is None:
-            raise UserError(f"no column of tags among {sorted(record)}; set task.label_column")
+    def _written(self, record: Record) -> Sequence[Any]:
+        """A record's tags as they stand in the file, one a word."""
+        name = self._name_of_tags(record)
         tags = _listed(record[name])
         if not isinstance(tags, Sequence):
             raise UserError(f"column {name!r} is {str(tags)[:40]!r}, expected a list of tags; set task.label_column")
         num_words = len(self._words(record))
         if len(tags) != num_words:
             raise UserError(f"{num_words} words but {len(tags)} tags in {name!r}; each word needs one tag")
-        if set(map(type, tags)) == {str}:  # nearly always, and an evaluation asks for every record
-            return list(tags)
-        numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool)]
+        return tags
+
+    def _tags(self, record: Record) -> list[str]:
+        """A record's tags by name: blanks around them gone, numbers turned into `task.labels`, MISSING where one says nothing."""
+        tags = self._written(record)
+        if set(map(type, tags)) != {str}:
+            tags = self._names(tags)
+        labels = self.labels
+        named = list(map(schemes.clean, tags))
+        if schemes.MISSING in named:  # "-" may be the tag of dashes, where task.labels say so
+            named = [tag if tag in labels else name for tag, name in zip(tags, named, strict=True)]
+        if labels and any(tag.isdecimal() for tag in named) and not any(label.isdecimal() for label in labels):
+            named = self._names([int(tag) if tag.isdecimal() else tag for tag in named])
+        return named if self.scheme == schemes.PLAIN else schemes.from_brackets(named) or named
+
+    def _names(self, tags: Sequence[Any]) -> list[str]:
+        """Tags of which some are no text: numbers of `task.labels`, or -100, which says nothing."""
+        numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool) and tag != IGNORE]
         if numbers and not self.labels:
             raise UserError(f"tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")
         if numbers and max(numbers) >= len(self.labels):
             raise UserError(f"tag number {max(numbers)}, but task.labels has {len(self.labels)} names; name them all")
         if numbers and min(numbers) < 0:
-            raise UserError(f"tag number {min(numbers)}, expected 0 to {len(self.labels) - 1}; every word needs a tag")
-        named = [self.labels[tag] if isinstance(tag, int) and not isinstance(tag, bool) else tag for tag in tags]
+            raise UserError(f"tag number {min(numbers)}, expected 0 to {len(self.labels) - 1}, or {IGNORE} for a word that nothing is to be learnt from")
+        named = [(schemes.MISSING if tag == IGNORE else self.labels[tag]) if isinstance(tag, int) and not isinstance(tag, bool) else tag for tag in tags]
         wrong = [tag for tag in named if not isinstance(tag, str)]
         if wrong:
             raise UserError(f"tag {wrong[0]!r} is no text; write tags as strings")
         return named
 
     def _gold(self, record: Record) -> list[str]:
-        """A record's tags as the model knows them."""
+        """A record's tags as the model knows them; MISSING for a word that is not scored."""
         assert self.scheme is not None, "resolve first"
         tags = self._tags(record)
-        schemes.check(tags, self.scheme, "sentence")
-        return tags if self.scheme == schemes.PLAIN else schemes.to_iob2(tags, self.scheme)
+        if self.scheme == schemes.PLAIN:
+            schemes.check(tags, self.scheme, "sentence")
+            return tags
+        bare = schemes.is_bare(self.labels)
+        read = [schemes.canonical(tag, bare=bare) for tag in tags]
+        schemes.check_readable(read, self.scheme, "sentence")
+        return schemes.to_iob2(read, self.scheme)
 
     def _label_ids(self, record: Record, *, num_words: int) -> np.ndarray | None:
         """(num_words, 2) int32: the label of a word's first piece and of its later ones; None for a record without tags."""
         if not self._has_tags(record):
             return None
-        ids = {label: i for i, label in enumerate(self.labels)}
+        ids = {label: i for i, label in enumerate(self.labels)} | {schemes.MISSING: IGNORE}
         tags = self._gold(record)
         unknown = next((tag for tag in tags if tag not in ids), None)
         if unknown is not None:
@@ -441,21 +531,43 @@ class TokenClassification:
         bounds = np.cumsum([0, *(len(word) + 1 for word in words)], dtype=np.int32)
         return ids, word_ids, np.stack([bounds[:-1], bounds[1:] - 1], 1)
 
-    def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]:
-        """Gold and predicted label ids of all words, (num_words,) each, the words of each record, and the labels that the ids count."""
+    def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> _Flat:
         labels, tags = self.labels, [one["tags"] for one in decoded]
-        if self.scheme != schemes.PLAIN and any(label[0] not in "BIO" for label in labels):  # a fine-tuned model's IOBES: scores know IOB2
-            labels, tags = _label_set([labels], "IOB2"), [schemes.to_iob2(one, "IOB2") for one in tags]
+        if self.scheme != schemes.PLAIN and any(label[:2] not in ("B-", "I-", "O") for label in labels):  # a fine-tuned model's IOBES: scores know IOB2
+            bare = schemes.is_bare(labels)
+            tags = [schemes.to_iob2([schemes.canonical(tag, bare=bare) for tag in one], "IOB2") for one in tags]
+            labels = _label_set([[schemes.canonical(label, bare=bare) for label in labels]], "IOB2")
         ids = {label: i for i, label in enumerate(labels)}
-        gold = [ids[tag] for record in records for tag in self._gold(record)]
-        predicted = [ids[tag] for one in tags for tag in one]
-        return np.asarray(gold), np.asarray(predicted), np.asarray([len(one) for one in tags]), labels
+        gold, kept = [self._gold(record) for record in records], None
+        if any(schemes.MISSING in one for one in gold):
+            kept = [[i for i, tag in enumerate(one) if tag != schemes.MISSING] for one in gold]
+            gold, tags = ([[one[i] for i in at] for one, at in zip(ones, kept, strict=True)] for ones in (gold, tags))
+        flat_gold, flat_predicted = (np.asarray([ids[tag] for one in ones for tag in one], int) for ones in (gold, tags))
+        return _Flat(flat_gold, flat_predicted, np.asarray([len(one) for one in tags]), labels, kept)
 
 
-def _places(words: Sequence[str]) -> list[tuple[int, int]]:
-    """The characters of each word of the words joined by blanks."""
-    bounds = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
-    return [(start, end - 1) for start, end in itertools.pairwise(bounds)]
+class _Flat(NamedTuple):
+    """All words that are scored, record by record."""
+
+    gold: np.ndarray  # (num_words,) ids of labels
+    predicted: np.ndarray  # (num_words,)
+    lengths: np.ndarray  # (num_records,) words of each record
+    labels: Sequence[str]
+    kept: list[list[int]] | None  # which of each record's words these are; None where all are
+
+    def of(self, values: Sequence[Any], record: int) -> list[Any]:
+        """Those of one value a word of a record whose word is scored."""
+        return list(values) if self.kept is None else [values[i] for i in self.kept[record]]
+
+
+def _places(decoded: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The characters of each word in the text that they stand in, one behind the other."""
+    places, end = [], 0
+    for word in decoded["words"]:
+        start = decoded["text"].find(word, end)
+        end = start + len(word)
+        places.append((start, end))
+    return places
 
 
 def _of_sentence(entities: Sequence[Entity], sentence: np.ndarray, num_sentences: int) -> list[list[Entity]]:
@@ -509,15 +621,27 @@ def _holds_spans(values: Sequence[Any]) -> bool:
     return bool(entries) and all(map(is_span, entries))
 
 
+def _check_cells(tags: Collection[str], name: str) -> None:
+    """Raises UserError for tags that are pieces of a list which was written as text."""
+    pieces = [tag for tag in tags if re.match(r"[\[('\"]+\w", tag) or re.search(r"\w['\"\]),]+$", tag)]
+    if 2 * len(pieces) > len(tags):
+        raise UserError(f"{name}: the tags are pieces of lists written as text ({', '.join(map(repr, pieces[:2]))}); write them with blanks between")
+
+
+def _number(asked: str, record: Record) -> str:
+    """The name of a column of a column file that is counted from the end, -1 being the last; others as they are."""
+    asked = str(asked)
+    if asked.startswith("-") and asked[1:].isdecimal():
+        numbered = sorted(int(name) for name in record if name.isdecimal())
+        return str(numbered[int(asked)]) if 0 < int(asked[1:]) <= len(numbered) else asked
+    return asked
+
+
 def _label_set(sentences: Sequence[Sequence[str]], scheme: str) -> tuple[str, ...]:
     if scheme == schemes.PLAIN:
-        return tuple(sorted({tag for tags in sentences for tag in tags}))
-    types = sorted({tag.partition("-")[2] for tags in sentences for tag in tags if tag != "O"})
+        return tuple(sorted({tag for tags in sentences for tag in tags} - {schemes.MISSING}))
+    types = sorted({tag.partition("-")[2] for tags in sentences for tag in tags if tag not in ("O", schemes.MISSING)})
     return ("O", *(f"{letter}-{kind}" for kind in types for letter in "BI"))
-
-
-def _scheme_of_labels(labels: Sequence[str]) -> str:
-    return schemes.detect([[label] for label in labels])
 
 
 def _entities(text: str, tags: Sequence[str], places: Sequence[tuple[int, int]], scores: Sequence[float]) -> list[dict[str, Any]]:

@@ -100,21 +100,16 @@ def test_detect_of_small_files(sentences, scheme):
     assert tags.detect(s.split() if s else [] for s in sentences) == scheme
 
 
+OUTSIDE = "outside IOB2 (O, B-TYPE, I-TYPE)"
+
+
 @pytest.mark.parametrize(
     ("sentences", "message"),
     [
-        (
-            ["O B-PER", "O X-PER"],
-            "f:2: tag 'X-PER' fits no scheme that the tags before it leave open: "
-            "IOB2 (O, B-TYPE, I-TYPE), IOB1 (O, B-TYPE, I-TYPE), IOBES (O, B-TYPE, I-TYPE, E-TYPE, S-TYPE), "
-            "BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE), BILOU (O, B-TYPE, I-TYPE, L-TYPE, U-TYPE); mend the tag, or name the scheme in task.scheme",
-        ),
-        (
-            ["B-PER M-PER", "B-PER I-PER"],
-            "f:2: tag 'I-PER' fits no scheme that the tags before it leave open: BMES (O, B-TYPE, M-TYPE, E-TYPE, S-TYPE); "
-            "mend the tag, or name the scheme in task.scheme",
-        ),
-        (["O", "O", "PER-B PER-I"], "f:3: tag 'PER-B' has its letter at the end; write it first, as in 'B-PER'"),
+        (["O B-PER", "O X-PER"], f"f:2: tag 'X-PER' {OUTSIDE}; mend the tag, or name the scheme in task.scheme"),
+        (["O B-PER", "0 O"], f"f:2: tag '0' {OUTSIDE} (is 0 the letter O?); mend the tag, or name the scheme in task.scheme"),
+        (["O B-PER I-PER", "O PER"], f"f:2: tag 'PER' {OUTSIDE}; mend the tag, or name the scheme in task.scheme"),
+        (["O B-PER I-PER", "O B"], f"f:2: tag 'B' {OUTSIDE}; mend the tag, or name the scheme in task.scheme"),
     ],
 )
 def test_detect_names_the_place(sentences, message):
@@ -123,11 +118,116 @@ def test_detect_names_the_place(sentences, message):
     assert str(error.value) == message
 
 
-def test_malformed_iob2_is_counted():
-    sentence = "O I-PER I-PER O B-LOC I-PER".split()
-    assert tags.detect([sentence]) == "IOB2"
-    assert tags.count_malformed(sentence, "IOB2") == 2
-    assert tags.to_iob2(sentence, "IOB2") == "O B-PER I-PER O B-LOC B-PER".split()
+def tally(*sentences, num=1):
+    """`num` times these sentences, each a string of tags, counted."""
+    counted = tags.Tally()
+    for number, sentence in enumerate(sentences * num):
+        counted.add([tags.clean(tag) for tag in sentence.split()], number)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("majority", "stray", "scheme", "num_wrong"),
+    [
+        (["I-PER I-PER O", "I-LOC B-LOC"], ["B-PER O"], "IOB1", 1),
+        (["B-PER I-PER O", "B-LOC B-LOC"], ["I-PER O"], "IOB2", 1),
+        (["B-PER I-PER O", "B-LOC B-LOC"], ["S-PER O"], "IOB2", 1),
+        (["B-PER I-PER O", "B-LOC B-LOC"], ["B-PER M-PER I-PER"], "IOB2", 1),
+        (["B-PER E-PER O", "S-LOC B-PER I-PER E-PER"], ["B-PER O"], "IOBES", 1),
+        (["B-PER M-PER E-PER O", "S-LOC"], ["B-PER I-PER E-PER"], "BMES", 1),
+        (["B-PER L-PER O", "U-LOC B-PER I-PER L-PER"], ["S-PER"], "BILOU", 1),
+        (["I-PER I-PER O", "I-LOC B-LOC"], [], "IOB1", 0),
+    ],
+)
+def test_the_scheme_is_voted(majority, stray, scheme, num_wrong):
+    """One tag that is out of place decides nothing, in whatever sentence it stands."""
+    for sentences in ([*stray, *majority * 50], [*majority * 50, *stray]):
+        counted = tally(*sentences)
+        assert (counted.scheme, counted.num_malformed(scheme)) == (scheme, num_wrong)
+
+
+NEAR = {
+    "underscore": "B_PER I_PER O B_creative_work O",
+    "colon": "B:PER I:PER O B:creative_work O",
+    "lower case": "b-PER i-PER o b-creative_work o",
+    "letter last": "PER-B PER-I O creative_work-B O",
+    "lower case, letter last": "PER_b PER_i o creative_work_b o",
+    "slash": "B/PER I/PER O B/creative_work O",
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_near_schemes(name):
+    counted = tally(NEAR[name], num=3)
+    assert counted.scheme == "IOB2"
+    read = [tags.canonical(tag) for tag in NEAR[name].split()]
+    assert read == "B-PER I-PER O B-creative_work O".split()
+    assert counted.near()
+    tags.check(read, "IOB2", "here")
+
+
+@pytest.mark.parametrize(
+    ("written", "scheme"),
+    [("B I O B", "IOB2"), ("b i o b", "IOB2"), ("I I O I B O I", "IOB1"), ("B- I- O B-", "IOB2"), ("B I E O S", "IOBES"), ("B I L O U", "BILOU")],
+)
+def test_tags_without_types(written, scheme):
+    counted = tally(written, num=3)
+    assert (counted.is_bare, counted.scheme) == (True, scheme)
+    read = [tags.canonical(tag, bare=True) for tag in written.split()]
+    assert read == [tag.upper().rstrip("-") + ("" if tag in "oO" else "-ENTITY") for tag in written.split()]
+    assert tags.is_bare(["O", "B-ENTITY", "I-ENTITY"]) and not tags.is_bare(["O", "B-ENTITY", "B-PER"]) and not tags.is_bare(["O"])
+
+
+@pytest.mark.parametrize(
+    "written", ["NOUN VERB ADJ", "N V O P", "S:SG V:SG A:PL O", "NN-S VB-S JJ-S", "B M E S", "PER O LOC O", "s-nom e-acc s-dat", "I_x V_x N_x", "B I", "1 0 1"]
+)
+def test_tags_of_no_scheme(written):
+    assert tally(written, num=3).scheme == "plain"
+
+
+def test_blanks_are_no_part_of_a_tag_and_a_missing_one_is_known():
+    assert [tags.clean(tag) for tag in ("O ", " B-PER\t", "-", "_", " - ", "-100", "NN")] == ["O", "B-PER", *[tags.MISSING] * 4, "NN"]
+    assert tags.canonical("B- PER") == tags.canonical("B -PER") == tags.canonical("B PER") == "B-PER"
+
+
+def test_missing_tags_are_no_chunks_and_break_none():
+    written = ["B-PER", tags.MISSING, "I-PER", "L-PER", "O", "U-LOC", tags.MISSING, "O", tags.MISSING, "B-LOC", "L-LOC"]
+    assert tags.to_iob2(written, "BILOU") == ["B-PER", "-100", "I-PER", "I-PER", "O", "B-LOC", "-100", "O", "-100", "B-LOC", "I-LOC"]
+    counted = tags.Tally()
+    counted.add(written, 0)
+    assert (counted.scheme, counted.num_malformed("BILOU")) == ("BILOU", 0)
+    assert tags.count_malformed(written, "BILOU") == 0
+    tags.check(written, "BILOU", "here")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("(PERSON* * *) * (GPE)", "B-PERSON I-PERSON I-PERSON O B-GPE"),
+        ("* * *", "O O O"),
+        ("(GPE*) (ORG(PERSON*) * *) *", "B-GPE B-ORG I-ORG I-ORG O"),
+        ("(ORG* (GPE) *)", "B-ORG I-ORG I-ORG"),
+        ("B-PER O", None),
+        ("( )", None),
+        ("NN -LRB-", None),
+    ],
+)
+def test_brackets_are_spans(written, read):
+    assert tags.from_brackets(written.split()) == (read and read.split())
+
+
+@pytest.mark.parametrize("written", ["(PERSON* *", "* *)", "(A)) *"])
+def test_brackets_that_do_not_close(written):
+    with pytest.raises(UserError, match="bracket"):
+        tags.from_brackets(written.split())
+
+
+def test_the_scheme_of_labels():
+    for scheme, letters in tags.LETTERS.items():
+        labels = ["O", *(f"{letter}-{kind}" for kind in ("LOC", "PER") for letter in letters)]
+        assert tags.scheme_of_labels(labels) == {"IOB1": "IOB2"}.get(scheme, scheme)
+    assert tags.scheme_of_labels(["NN", "VB"]) == "plain"
+    assert tags.scheme_of_labels(["O", "B_PER", "I_PER"]) == "IOB2"
 
 
 @pytest.mark.parametrize("tag", ["X-PER", "B", "-PER", "", "B-", "BI-PER", "O-PER", "b-PER", "S-PER", "PER-B"])

@@ -254,7 +254,7 @@ def test_a_word_that_is_no_text(tokenizer, word, name):
         (record(["anna"], [True]), "tag True is no text"),
         (record(["anna"], [5]), "tag number 5, but task.labels has 5 names"),
         (record(["anna"], [-1]), "tag number -1"),
-        (record(["anna"], [-100]), "tag number -100"),
+        (record(["anna"], [-99]), "tag number -99"),
     ],
     ids=str,
 )
@@ -359,7 +359,7 @@ def test_malformed_tags_are_counted(tokenizer, checkpoint, tmp_path, caplog):
     file = write(tmp_path / "train.conll", [(["anna", "bob", "in"], ["B-PER", "I-LOC", "O"])])
     with caplog.at_level("WARNING", logger="flaxft"):
         task = TokenClassification(train=file).resolve(tokenizer, checkpoint)
-    assert f"{file}: 1 tags are out of place in IOB2" in caplog.text
+    assert f"{file}: 1 tags are out of place in IOB2 (most often 'I-LOC' behind 'B-PER')" in caplog.text
     assert task.labels == LABELS
 
 
@@ -449,8 +449,8 @@ def test_numbers_for_tags(tokenizer, checkpoint, tmp_path):
     assert str(error.value).startswith(f"{file}:1: ")
     with pytest.raises(UserError, match=r"tag number 2, but task.labels has 2 names"):
         TokenClassification(train=str(file), labels=("O", "B-PER")).resolve(tokenizer, checkpoint)
-    file.write_text(json.dumps({"tokens": ["anna", "lives"], "ner_tags": [1, -100]}) + "\n")
-    with pytest.raises(UserError, match="tag number -100") as error:
+    file.write_text(json.dumps({"tokens": ["anna", "lives"], "ner_tags": [1, -2]}) + "\n")
+    with pytest.raises(UserError, match="tag number -2") as error:
         TokenClassification(train=str(file), labels=("O", "B-PER")).resolve(tokenizer, checkpoint)
     assert str(error.value).startswith(f"{file}:1: ")
 
@@ -672,3 +672,110 @@ def test_score_over_a_source(tokenizer, checkpoint, tmp_path):
     scores = task.score(decoded, source, {})
     assert scores["accuracy"] == scores["entity_f1"] == scores["strict_entity_f1"] == 1.0
     assert [one["words"] for one in decoded] == [one["0"] for one in source]
+
+
+# ---- how tags are written ----
+
+
+def resolved(tokenizer, checkpoint, file, sentences, **fields):
+    return TokenClassification(train=write(file, sentences), **fields).resolve(tokenizer, checkpoint)
+
+
+@pytest.mark.parametrize("written", ["B_PER I_PER O", "B:PER I:PER O", "PER-B PER-I O", "b-PER i-PER o", "(PER* *) *", "B-PER  E-PER  O "])
+def test_near_schemes_are_chunks(tokenizer, checkpoint, tmp_path, written):
+    """Read as chunks, whose labels are the canonical ones; so are the validation's."""
+    sentence = (["anna", "bob", "lives"], written.split() if written[-1] != " " else written.split("  "))
+    task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", [sentence] * 3)
+    assert task.labels == ("O", "B-PER", "I-PER")
+    (features,) = task.features(record(*sentence), tokenizer, max_length=8)
+    assert features.tokens["labels"].tolist() == [IGNORE, 1, 2, 0, IGNORE]
+    assert task.score([{"tags": ["B-PER", "I-PER", "O"]}], [record(*sentence)], {})["entity_f1"] == 1.0
+
+
+def test_bare_letters_are_chunks_of_one_type(tokenizer, checkpoint, tmp_path):
+    sentence = (["anna", "bob", "lives"], ["B", "I", "O"])
+    task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", [sentence] * 3)
+    assert (task.labels, task.scheme) == (("O", "B-ENTITY", "I-ENTITY"), "IOB2")
+    (features,) = task.features(record(*sentence), tokenizer, max_length=8)
+    assert features.tokens["labels"].tolist() == [IGNORE, 1, 2, 0, IGNORE]
+
+
+def test_how_a_split_is_read_is_one_line(tokenizer, checkpoint, tmp_path):
+    task = resolved(tokenizer, checkpoint, tmp_path / "a.conll", [(["anna", "bob", "lives"], ["B_PER", "I_PER", "O"])] * 3)
+    line, warnings = task._reading(task.records("train"), task._tally(task.records("train")), task.scheme)
+    assert not warnings
+    assert line == (
+        f"{tmp_path}/a.conll: 3 sentences, 9 words; words in column 0, tags in column 1; IOB2, 1 types (PER); "
+        "6 tags such as 'B_PER' are read as 'B-PER'; the first: anna/B_PER bob/I_PER lives/O"
+    )
+    task = resolved(tokenizer, checkpoint, tmp_path / "b.conll", [(["anna", "lives", "."], ["NNP", "VBZ", "."])] * 3)
+    assert "; plain tags, no entity scores: 3 of them; " in task._reading(task.records("train"), task._tally(task.records("train")), task.scheme)[0]
+
+
+@pytest.mark.parametrize(
+    ("sentences", "warning"),
+    [
+        ([(["anna", "is", "in"], ["PER", "O", "O"])] * 3, "for entities write B- and I- before their types"),
+        ([(["anna", "is"], ["B-PER", "O"]), (["bob", "is"], ["B-per", "O"])], "differ in case alone are different ones: 'B-PER', 'B-per'"),
+        ([(["anna", "is"], ["B-PER ", "O "])] * 2, "blanks around 4 tags are taken off"),
+        ([(["anna"], ["NN"]), (["is"], ["VB"])] * 6, "every one of its 12 sentences has one word"),
+        ([(["anna", "is", "bob"], ["B-PER", "O", "B-PER"])] * 9 + [(["bob"], ["B_PER"])], "1 tags such as 'B_PER' are read as 'B-PER'"),
+    ],
+)
+def test_what_may_be_wrong_is_a_warning(tokenizer, checkpoint, tmp_path, caplog, sentences, warning):
+    with caplog.at_level("WARNING", logger="flaxft"):
+        resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences)
+    assert warning in caplog.text
+
+
+def test_blanks_make_no_other_tag(tokenizer, checkpoint, tmp_path):
+    sentences = [(["anna", "is"], ["NOUN", "VERB "]), (["bob", "is"], [" NOUN", "VERB"])]
+    assert resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences).labels == ("NOUN", "VERB")
+
+
+@pytest.mark.parametrize("missing", ["-", "_", "-100", -100])
+@pytest.mark.parametrize("scheme", ["IOB2", "plain"])
+def test_a_word_without_a_tag_is_neither_learnt_from_nor_scored(tokenizer, checkpoint, tmp_path, missing, scheme):
+    tags = {"IOB2": ["B-PER", missing, "O", "B-LOC"], "plain": ["NN", missing, "VB", "NN"]}[scheme]
+    file = tmp_path / "train.jsonl"
+    file.write_text((json.dumps(record(["anna", "bob", "in", "paris"], tags)) + "\n") * 2)
+    task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint) if isinstance(missing, str) else None
+    task = task or TokenClassification(labels=("O", "B-PER", "I-PER", "B-LOC") if scheme == "IOB2" else ("NN", "VB"), scheme=scheme)
+    assert not {"-", "_", "-100"} & set(task.labels)
+    one = record(["anna", "bob", "in", "paris"], tags)
+    features = task.features(one, tokenizer, max_length=16)
+    assert features[0].tokens["labels"].tolist()[2] == IGNORE
+    decoded = task.decode(one, features, echo(task, features))
+    assert len(decoded["tags"]) == 4
+    scores = task.score([decoded], [one], {})
+    assert scores["accuracy"] == 1.0
+    assert scores.get("num_entities", 2) == 2
+    assert task.report([decoded], [one])
+    json.dumps([dataclasses.asdict(section) for section in task.sections([decoded], [one])])
+    assert task.score([decoded | {"tags": [decoded["tags"][0], decoded["tags"][3], *decoded["tags"][2:]]}], [one], {})["accuracy"] == 1.0
+
+
+def test_tags_that_all_say_nothing_are_refused(tokenizer, checkpoint, tmp_path):
+    with pytest.raises(UserError, match="no word has a tag"):
+        resolved(tokenizer, checkpoint, tmp_path / "train.conll", [(["anna", "is"], ["_", "-"])] * 2, label_column="1")
+    with pytest.raises(UserError, match="no word is tagged O, and 4 of 6 say nothing"):
+        resolved(tokenizer, checkpoint, tmp_path / "train.conll", [(["anna", "is", "in"], ["B-PER", "_", "_"])] * 2)
+
+
+def test_digits_are_numbers_of_the_labels(tokenizer, checkpoint, tmp_path):
+    sentences = [(["anna", "bob", "lives"], ["1", "2", "0"])] * 2
+    task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences, labels=("O", "B-PER", "I-PER"))
+    assert (task.scheme, task.labels) == ("IOB2", ("O", "B-PER", "I-PER"))
+    assert task.features(record(*sentences[0]), tokenizer, max_length=8)[0].tokens["labels"].tolist() == [IGNORE, 1, 2, 0, IGNORE]
+    assert resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences).labels == ("0", "1", "2")
+    with pytest.raises(UserError, match=r"train.conll:1: tag number 2, but task.labels has 2 names"):
+        resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences, labels=("O", "B-PER"))
+
+
+def test_words_behind_their_numbers(tokenizer, checkpoint, tmp_path, caplog):
+    file = tmp_path / "train.conll"
+    file.write_text("1\tanna\tB-PER\n2\tlives\tO\n\n1\tin\tO\n2\tparis\tB-LOC\n")
+    with caplog.at_level("INFO", logger="flaxft"):
+        task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
+    assert "words from column 1, tags from column 2 (column 0 counts)" in caplog.text
+    assert [task._words(one) for one in task.records("train")] == [["anna", "lives"], ["in", "paris"]]
