@@ -115,7 +115,7 @@ class Tally:
 
         Tags are chunks' where half of those that are not O are in a scheme as they stand, or nine of ten in a near one. IOE1 and IOE2 come out as IOBES.
         """
-        counted = {tag: num for tag, num in self.tags.items() if tag not in ("O", "o", MISSING)}
+        counted = {tag: num for tag, num in self.tags.items() if tag not in ("O", "o", "0", MISSING)}  # a 0 is an O mistyped
         if not counted:
             return "IOB2" if self.tags.keys() <= {"O", "o", MISSING} else PLAIN
         total = sum(counted.values())

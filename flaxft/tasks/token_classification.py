@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data import tags as schemes
 from flaxft.data import token_columns
-from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import named_labels
 from flaxft.data.source import open_source
@@ -127,6 +127,12 @@ class TokenClassification:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), self.scheme or schemes.scheme_of_labels(map(str, labels)))
         return self._with_columns(self.records("train", max_examples=max_examples))._of_train(checkpoint.name, model_labels, max_examples=max_examples)
+
+    def look(self, source: Source, *, split: str) -> Look:
+        """How a split was read. Raises UserError for tags that cannot be meant."""
+        assert self.scheme is not None, "resolve first"
+        line, warnings = self._reading(source, self._tally(source), self.scheme)
+        return Look(line, tuple(warnings))
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("T", (), "int32", IGNORE)}
@@ -328,10 +334,8 @@ class TokenClassification:
             for tag, number in tally.first.items():
                 schemes.check([schemes.canonical(tag, bare=tally.is_bare)], scheme, source.where(number))
         found = _label_set([[tag if scheme == schemes.PLAIN else schemes.canonical(tag, bare=tally.is_bare) for tag in tally.tags]], scheme)
-        if not found or (self.labels and not set(tally.tags) - {schemes.MISSING}):
+        if set(tally.tags) <= {schemes.MISSING}:
             raise UserError(f"{source.name}: no word has a tag, each is one of '-', '_', {schemes.MISSING}; name the column of tags in task.label_column")
-        for warning in self._reading(source, tally, scheme)[1]:
-            log.warning("%s", warning)
         if self.labels:
             names = tuple(map(str, self.labels))
             own = names if names == model_labels or scheme == schemes.PLAIN else tuple(schemes.canonical(name, bare=tally.is_bare) for name in names)

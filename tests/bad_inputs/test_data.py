@@ -148,7 +148,16 @@ SETS = [
          files={"data.jsonl": jsonl(tagged("O", "O"), tagged("O", "O", "O"))}),
     works(48, "I- that continues nothing", "data.conll", "anna\tB-PER\nlives\tO\nparis\tI-LOC\nbob\tB-PER\n", "1 tags are out of place in IOB2"),
     conll(48, "no letter of a scheme", GOOD + "paris\tX-PER\n", "data.conll:4", "X-PER", "IOB2"),
-    conll(48, "the letter at the end", "anna\tPER-B\nlives\tPER-I\n", "data.conll:1", "PER-B", "write it first"),
+    works(48, "the letter at the end", "data.conll", "anna\tPER-B\nlives\tPER-I\nin\tO\n", "tags such as 'PER-B' are read as 'B-PER'"),
+    conll(48, "a letter of no scheme at the end", GOOD + "paris\tLOC-X\n", "data.conll:4", "LOC-X", "IOB2"),
+    works(48, "no letter, no type", "data.conll", "anna\tPER\nlives\tO\nin\tO\n", "plain tags, no entity scores", "write B- and I- before their types"),
+    conll(48, "0 for O", "anna\tB-PER\nlives\t0\nin\t0\n", "data.conll:1", "is 0 the letter O?"),
+    works(48, "a word without a tag", "data.conll", "anna\tB-PER\nlives\tO\nin\t-\n", "1 words whose tag is '-'"),
+    conll(48, "no tag says anything", "anna\t_\nlives\t_\nin\t-\n", "data.conll", "no word has a tag"),
+    conll(48, "brackets that do not close", "anna\t(PER*\nlives\t*\n", "data.conll:1", "the bracket (PER"),
+    conll(48, "numbers for words", "1\tO\n2\tB-PER\n3\tO\n", "data.conll:1", "column 0 counts the words", "task.text_columns"),
+    conll(48, "running text", "anna lives in paris .\nbob is in rome .\n", "data.conll:1", "running text"),
+    conll(48, "an annotation file", "T1\tPER 0 4\tanna corp\nT2\tLOC 9 14\tnew paris\n", "data.conll:1", "the last column holds texts"),
     conll(48, "no type", GOOD + "paris\tB-\n", "data.conll:4", "'B-'"),
 ]  # fmt: skip
 # 39 needs a model that is fine-tuned already: tests/bad_inputs/test_model.py

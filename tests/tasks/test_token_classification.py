@@ -355,11 +355,11 @@ def test_labels_of_another_scheme(tokenizer, checkpoint, scheme):
     assert {line[0] for line in lines[9:]} >= {"O", "accuracy"}  # the tags of single words
 
 
-def test_malformed_tags_are_counted(tokenizer, checkpoint, tmp_path, caplog):
+def test_malformed_tags_are_counted(tokenizer, checkpoint, tmp_path):
     file = write(tmp_path / "train.conll", [(["anna", "bob", "in"], ["B-PER", "I-LOC", "O"])])
-    with caplog.at_level("WARNING", logger="flaxft"):
-        task = TokenClassification(train=file).resolve(tokenizer, checkpoint)
-    assert f"{file}: 1 tags are out of place in IOB2 (most often 'I-LOC' behind 'B-PER')" in caplog.text
+    task = TokenClassification(train=file).resolve(tokenizer, checkpoint)
+    look = task.look(task.records("train"), split="train")
+    assert look.warnings == (f"{file}: 1 tags are out of place in IOB2 (most often 'I-LOC' behind 'B-PER'); read as conlleval reads them",)
     assert task.labels == LABELS
 
 
@@ -702,14 +702,14 @@ def test_bare_letters_are_chunks_of_one_type(tokenizer, checkpoint, tmp_path):
 
 def test_how_a_split_is_read_is_one_line(tokenizer, checkpoint, tmp_path):
     task = resolved(tokenizer, checkpoint, tmp_path / "a.conll", [(["anna", "bob", "lives"], ["B_PER", "I_PER", "O"])] * 3)
-    line, warnings = task._reading(task.records("train"), task._tally(task.records("train")), task.scheme)
-    assert not warnings
-    assert line == (
+    look = task.look(task.records("train"), split="train")
+    assert not look.warnings
+    assert look.line == (
         f"{tmp_path}/a.conll: 3 sentences, 9 words; words in column 0, tags in column 1; IOB2, 1 types (PER); "
         "6 tags such as 'B_PER' are read as 'B-PER'; the first: anna/B_PER bob/I_PER lives/O"
     )
     task = resolved(tokenizer, checkpoint, tmp_path / "b.conll", [(["anna", "lives", "."], ["NNP", "VBZ", "."])] * 3)
-    assert "; plain tags, no entity scores: 3 of them; " in task._reading(task.records("train"), task._tally(task.records("train")), task.scheme)[0]
+    assert "; plain tags, no entity scores: 3 of them; " in task.look(task.records("train"), split="train").line
 
 
 @pytest.mark.parametrize(
@@ -722,10 +722,9 @@ def test_how_a_split_is_read_is_one_line(tokenizer, checkpoint, tmp_path):
         ([(["anna", "is", "bob"], ["B-PER", "O", "B-PER"])] * 9 + [(["bob"], ["B_PER"])], "1 tags such as 'B_PER' are read as 'B-PER'"),
     ],
 )
-def test_what_may_be_wrong_is_a_warning(tokenizer, checkpoint, tmp_path, caplog, sentences, warning):
-    with caplog.at_level("WARNING", logger="flaxft"):
-        resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences)
-    assert warning in caplog.text
+def test_what_may_be_wrong_is_a_warning(tokenizer, checkpoint, tmp_path, sentences, warning):
+    task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences)
+    assert warning in " ".join(task.look(task.records("train"), split="train").warnings)
 
 
 def test_blanks_make_no_other_tag(tokenizer, checkpoint, tmp_path):
@@ -758,8 +757,9 @@ def test_a_word_without_a_tag_is_neither_learnt_from_nor_scored(tokenizer, check
 def test_tags_that_all_say_nothing_are_refused(tokenizer, checkpoint, tmp_path):
     with pytest.raises(UserError, match="no word has a tag"):
         resolved(tokenizer, checkpoint, tmp_path / "train.conll", [(["anna", "is"], ["_", "-"])] * 2, label_column="1")
+    task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", [(["anna", "is", "in"], ["B-PER", "_", "_"])] * 2)
     with pytest.raises(UserError, match="no word is tagged O, and 4 of 6 say nothing"):
-        resolved(tokenizer, checkpoint, tmp_path / "train.conll", [(["anna", "is", "in"], ["B-PER", "_", "_"])] * 2)
+        task.look(task.records("train"), split="train")
 
 
 def test_digits_are_numbers_of_the_labels(tokenizer, checkpoint, tmp_path):
