@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "flaxft"
-SHARED = {"__init__", "base", "hf", "heads", "weights"}  # files of a plug-in folder that are not plug-ins
+SHARED = {"__init__", "base", "hf", "heads", "modules", "weights"}  # files of a plug-in folder that are not plug-ins
 FOLDERS = ("tasks", "models", "peft", "methods")
 PLUGINS = sorted(path.stem for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py") if path.stem not in SHARED)
 MODULES = (

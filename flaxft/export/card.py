@@ -17,6 +17,7 @@ from flaxft.tasks.base import Pools
 PIPELINES = {
     "token": "token-classification",
     "sequence": "text-classification",
+    "mean_sequence": "text-classification",
     "span": "question-answering",
     "choice": "multiple-choice",
     "mlm": "fill-mask",
@@ -49,10 +50,10 @@ def _front_matter(run: Run) -> str:
                 )
             )  # fmt: skip
     named = sorted({_data_set(path) for path in run.splits.values() if path.startswith("hub:")})
-    is_st = isinstance(task, Pools)
+    is_st, is_dense = isinstance(task, Pools), task.kind == "mean_sequence"
     data = ModelCardData(
         language=_language(run),
-        library_name="sentence-transformers" if is_st else "transformers",
+        library_name="sentence-transformers" if is_st or is_dense else "transformers",
         pipeline_tag=PIPELINES.get(task.kind),
         tags=["flaxft", predictor.encoder.prefix, *(["sentence-transformers", "feature-extraction"] if is_st else [])],
         base_model=base if HUB_ID.fullmatch(base) and not _is_here(run) else None,
@@ -82,6 +83,30 @@ def _use(run: Run) -> str:
     elif kind in ("token", "sequence", "mlm"):
         extra = {"token": ', aggregation_strategy="first"', "sequence": ", top_k=None"}.get(kind, "")
         lines = ["from transformers import pipeline", "", f'print(pipeline("{PIPELINES[kind]}", "DIRECTORY"{extra})("a text"))']
+    elif kind == "mean_sequence":
+        lines = [
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            'model = SentenceTransformer("DIRECTORY")',
+            'logits = model.encode(["a text", "another"])  # (2, labels), in the order of id2label in config.json',
+        ]
+        note = """
+With transformers alone, which has no class for this head (`AutoModelForSequenceClassification` would make a new one, and say so in a warning):
+
+```python
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("DIRECTORY"), AutoModel.from_pretrained("DIRECTORY").eval()
+dense = load_file("DIRECTORY/2_Dense/model.safetensors")
+given = tokenizer(["a text", "another"], padding=True, truncation=True, return_tensors="pt")
+mask = given["attention_mask"][..., None]
+with torch.no_grad():
+    mean = (model(**given).last_hidden_state * mask).sum(1) / mask.sum(1)
+    logits = torch.nn.functional.linear(mean, dense["linear.weight"], dense["linear.bias"])
+```
+"""
     else:
         name = {"span": "AutoModelForQuestionAnswering", "choice": "AutoModelForMultipleChoice"}[kind]
         lines = [

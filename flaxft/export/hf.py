@@ -20,6 +20,7 @@ from flaxft.export import card, reference
 from flaxft.export.base import Run
 from flaxft.export.reference import INPUTS, Inputs, Logits
 from flaxft.models import hf
+from flaxft.models.modules import write_modules
 from flaxft.predict import Predictor
 from flaxft.tasks.base import Pools
 
@@ -35,9 +36,9 @@ def write(run: Run, folder: Path, *, dtype: str = "float32") -> list[str]:
         raise UserError(f"--dtype={dtype} is no type of weights; allowed are {', '.join(DTYPES)}")
     predictor = run.predictor
     predictor.save_pretrained(folder, dtype=dtype)
-    _finish_tokenizer(predictor, folder)
+    finish_tokenizer(predictor, folder)
     if isinstance(predictor.task, Pools):
-        _write_pooling(predictor.task, predictor, folder)
+        _write_modules(predictor.task, predictor, folder)
     report = _parity(run, folder, dtype)
     files.write_json(folder / REPORT, report)
     (folder / "README.md").write_text(card.render(run, report, dtype=dtype, stored=STORED), encoding="utf-8")
@@ -49,7 +50,7 @@ def write(run: Run, folder: Path, *, dtype: str = "float32") -> list[str]:
 # ---- files beside the weights -------------------------------------------------------------------------------------------------------------------
 
 
-def _finish_tokenizer(predictor: Predictor, folder: Path) -> None:
+def finish_tokenizer(predictor: Predictor, folder: Path) -> None:
     """Pipelines cut and pad texts, and need the length and the special tokens by name."""
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -63,19 +64,10 @@ def _finish_tokenizer(predictor: Predictor, folder: Path) -> None:
     files.write_json(file, settings)
 
 
-def _write_pooling(task: Pools, predictor: Predictor, folder: Path) -> None:
-    """What sentence-transformers reads beside the model: its modules, in the words of its own saved directories."""
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if task.normalize else [])]
-    rows = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"} for i, (path, name) in enumerate(modules)]
-    files.write_json(folder / "modules.json", rows)
-    files.write_json(folder / "sentence_bert_config.json", {"max_seq_length": predictor.data.max_length, "do_lower_case": False})
-    files.write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine" if task.normalize else "dot"})
-    (folder / "1_Pooling").mkdir()
-    modes = {f"pooling_mode_{name}": name == wanted for name, wanted in (("cls_token", task.pooling + "_token"), ("mean_tokens", task.pooling + "_tokens"))}
-    files.write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": predictor.encoder.hidden_size} | modes)
-    if task.normalize:
-        (folder / "2_Normalize").mkdir()
-        files.write_json(folder / "2_Normalize" / "config.json", {})
+def _write_modules(task: Pools, predictor: Predictor, folder: Path) -> None:
+    """What sentence-transformers reads beside the model."""
+    sizes = {"size": predictor.encoder.hidden_size, "max_length": predictor.data.max_length}
+    write_modules(folder, pooling=task.pooling, normalize=task.normalize, similarity="cosine" if task.normalize else "dot", **sizes)
 
 
 # ---- parity -------------------------------------------------------------------------------------------------------------------------------------
@@ -88,14 +80,14 @@ def _parity(run: Run, folder: Path, dtype: str) -> dict[str, Any]:
     # Weights of fewer digits are another model: what is compared is how it is computed, in float32 on both sides.
     written = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)).astype(jnp.float32), predictor.params)
     ours = reference.logits_of(predictor, written)
-    with _quiet():
+    with quiet():
         reader, theirs = _pytorch(predictor, folder) if importlib.util.find_spec("torch") else _read_back(predictor, folder)
         difference = reference.compare(found.tokens, ours, theirs, kind=kind)
-        num_texts, num_different = _tokenizer_differences(predictor, folder, found.texts)
+        num_texts, num_different = tokenizer_differences(predictor, folder, found.texts)
     report = reference.report(found, difference, reader=reader, bound=BOUND) | {
         "class": predictor.encoder.architectures[kind],
         "tokenizer": {"num_texts": num_texts, "num_different": num_different},
-        "stored_examples": _store(predictor, ours, folder / STORED),
+        "stored_examples": store(predictor, ours, folder / STORED),
     }
     if dtype != "float32":
         exact = reference.compare(found.tokens, reference.logits_of(predictor, predictor.params), ours, kind=kind)
@@ -138,7 +130,7 @@ def _read_back(predictor: Predictor, folder: Path) -> tuple[str, Logits]:
     return "flaxft itself (torch is not installed)", reference.logits_of(predictor, loaded.params)
 
 
-def _tokenizer_differences(predictor: Predictor, folder: Path, texts: list[str]) -> tuple[int, int]:
+def tokenizer_differences(predictor: Predictor, folder: Path, texts: list[str]) -> tuple[int, int]:
     """`(how many texts were compared, on how many AutoTokenizer's pieces are not ours)`."""
     from transformers import AutoTokenizer
 
@@ -151,7 +143,7 @@ def _tokenizer_differences(predictor: Predictor, folder: Path, texts: list[str])
     return len(plain), different
 
 
-def _store(predictor: Predictor, ours: Logits, file: Path) -> int:
+def store(predictor: Predictor, ours: Logits, file: Path) -> int:
     """Writes inputs and logits of a few examples, and returns of how many. Random pieces: a model may go where its data must not."""
     from safetensors.numpy import save_file
 
@@ -168,7 +160,7 @@ def _store(predictor: Predictor, ours: Logits, file: Path) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and advice; what fails is one line. Its own settings come back."""
     from transformers.utils import logging
 

@@ -54,6 +54,15 @@ class Encoder(Protocol):
         ...
 
 
+class Modules(NamedTuple):
+    """What a sentence-transformers directory puts on its encoder."""
+
+    pooling: str | None  # in its own words: mean, cls, max, ...; None where no module pools
+    normalize: bool  # vectors get length 1
+    others: tuple[str, ...]  # modules that are not computed here: "Dense (2_Dense)"
+    encoder: str = ""  # the folder of its config.json and weights; empty for the directory itself
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model directory that was opened and found sound: what it is, before any array is read."""
@@ -65,6 +74,10 @@ class Checkpoint:
     kind: str | None  # of its head: "token", ..., "embedding" for an encoder alone; None where config.json does not say
     labels: tuple[str, ...] | None  # id2label of a fine-tuned model whose head's outputs have names
     fingerprint: str  # sha256 of config.json and of the tensors' names and shapes
+    modules: Modules | None = None  # None where no modules.json lies beside it
+    # Made for vectors of whole texts: it has a sentence-transformers pooling, or it is an encoder alone, without a masked language model's head, whose pooler
+    # was never trained. (A pooler that was has a bias that is not 0; next-sentence prediction trained BERT's.)
+    is_sentence_encoder: bool = False
 
 
 class Model(nnx.Module):

@@ -18,7 +18,8 @@ import numpy as np
 from flax import nnx
 
 from flaxft.errors import UserError, nearest, reason
-from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, flatten, unflatten
+from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, Modules, flatten, unflatten
+from flaxft.models.modules import SETTINGS, read_modules
 from flaxft.models.weights import MSGPACK, SINGLE, Stored, read_array, read_json, stored_tensors
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
@@ -28,8 +29,10 @@ REFUSED = re.compile(r"auto_map|.*remote_code.*|custom_(\w*pipelines?|generate|o
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
 NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
+NO_FAMILIES = ("__init__", "base", "heads", "hf", "modules", "weights")  # files of this folder that are no families
 HEADLESS = "embedding"  # the kind that is an encoder alone
-HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model")
+HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model",
+             "special_tokens_map.json", "added_tokens.json", "modules.json", "*/config.json", *SETTINGS)  # fmt: skip
 
 
 @dataclass
@@ -59,12 +62,15 @@ class Pretrained:
 
     def open(self) -> Checkpoint:
         """Finds the model and reads its config and the headers of its weights. Raises UserError."""
-        directory = _find(self.path, self.revision)
+        found = _find(self.path, self.revision)
+        modules = read_modules(found)
+        directory = found / modules.encoder if modules else found
         config = read_config(directory)
         encoder = self._abstract(config, where=directory / "config.json")
         if self.attention != "xla":
             logging.getLogger("flaxft").info("attention: %s on TPU, without dropout on its weights", self.attention)
-        names = sorted((tensor.name, tensor.shape) for tensor in self._stored(directory).values())
+        stored = self._stored(directory)
+        names = sorted((tensor.name, tensor.shape) for tensor in stored.values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -78,6 +84,8 @@ class Pretrained:
             kind=kind,
             labels=_labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None,
             fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names)).encode()).hexdigest(),
+            modules=modules,
+            is_sentence_encoder=_pools(modules, found) or (kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory)),
         )
 
     def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
@@ -314,12 +322,27 @@ def _read_object(file: Path, *, cap: int, missing: str) -> dict[str, Any]:
 def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:
     """The encoder class of `models/<model_type>.py`, looked up in the package's own file list."""
     model_type = config.get("model_type")
-    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base", "heads", "hf", "weights"))
+    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in NO_FAMILIES)
     if model_type not in known:
         hint = nearest(str(model_type), known)
         raise UserError(f"{where}: model_type is {model_type!r}, which flaxft does not read; known are {known}{hint}")
     family: type[Encoder] = importlib.import_module(f"flaxft.models.{model_type}").ENCODER
     return family
+
+
+def _pools(modules: Modules | None, directory: Path) -> bool:
+    """Whether the directory is one of sentence-transformers with a pooling."""
+    if modules is not None:
+        return modules.pooling is not None
+    return any((directory / name).is_file() for name in SETTINGS)
+
+
+def _has_trained_head(stored: Mapping[str, Stored], *, where: Path) -> bool:
+    """Whether an encoder comes with a masked language model's head, or with a pooler that was trained: its bias is 0 until then."""
+    if any(re.search(r"(^|[./])(cls|predictions)[./]", name) for name in stored):
+        return True
+    biases = [tensor for name, tensor in stored.items() if re.search(r"(^|[./])pooler[./]dense[./]bias$", name)]
+    return any(read_array(bias, where=where).any() for bias in biases)
 
 
 def _labels(config: Mapping[str, Any], *, where: Path) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -84,10 +85,12 @@ class SentenceEmbedding:
     """What similarities are divided by in in_batch; sentence-transformers calls 1 / temperature the scale, and takes 20 too."""
     symmetric: bool = False
     """Whether in in_batch the second text of a pair shall find the first one as well."""
-    pooling: str = "mean"
-    """How the tokens of a text become one vector: mean of all of them, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first one."""
-    normalize: bool = True
-    """Whether embeddings have length 1, so that a similarity is a cosine; else it is a dot product."""
+    pooling: str | None = None
+    """How the tokens of a text become one vector: mean of all of them, [CLS] and [SEP] included, as sentence-transformers does; or cls, the first one.
+    None takes what the modules.json of the model says, and mean where there is none."""
+    normalize: bool | None = None
+    """Whether embeddings have length 1, so that a similarity is a cosine; else it is a dot product. None is true, but for a model that is applied without
+    training and whose modules.json does not normalise."""
     main_metric: str = ""
     """The metric that picks the best checkpoint: spearman, pearson, mrr, recall@1, recall@5, recall@10, accuracy@1 or -loss. Empty is spearman for
     scored pairs, else mrr."""
@@ -114,6 +117,8 @@ class SentenceEmbedding:
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> SentenceEmbedding:
         """Fills in columns, objective, scale and main metric from the first split that there is. Raises UserError."""
         self._check_settings()
+        log = logging.getLogger("flaxft")
+        pooling = self._pooling_of(checkpoint, log)
         split = next(iter(self.splits()), None)
         if split is None:  # only embeds
             task = dataclasses.replace(self, objective=self.objective or IN_BATCH)
@@ -131,7 +136,11 @@ class SentenceEmbedding:
         metric = task.main_metric or allowed[0]
         if metric not in allowed:
             raise UserError(f"task.main_metric is {metric!r}{nearest(metric, allowed)}; allowed are {list(allowed)}, or empty for {allowed[0]}")
-        return dataclasses.replace(task, main_metric=metric)
+        normalize = task.normalize
+        if normalize is None:
+            is_as_saved = "train" not in task.splits() and task.objective != COSINE
+            normalize = checkpoint.modules.normalize if checkpoint.modules is not None and is_as_saved else True
+        return dataclasses.replace(task, main_metric=metric, pooling=pooling, normalize=normalize)
 
     def spec(self) -> dict[str, Field]:
         fields = {"role": Field("S", (), "int32", NONE)}
@@ -154,7 +163,7 @@ class SentenceEmbedding:
         return features
 
     def head(self, encoder: Encoder, *, rngs: nnx.Rngs) -> nnx.Module:
-        return Pooling(self.pooling, normalize=self.normalize)
+        return Pooling(self.pooling or "mean", normalize=self.normalize is not False)
 
     def loss(self, outputs: Float[Array, "R S D"], batch: Batch) -> Terms:
         """Over all R S slots of the batch: across its rows, and across devices, since the arrays are the global ones."""
@@ -263,7 +272,7 @@ class SentenceEmbedding:
 
     def _check_settings(self) -> None:
         check_columns(self.text_columns)
-        for name, allowed in (("objective", (*OBJECTIVES, None)), ("pooling", POOLINGS)):
+        for name, allowed in (("objective", (*OBJECTIVES, None)), ("pooling", (*POOLINGS, None))):
             value = getattr(self, name)
             if value not in allowed:
                 raise UserError(f"task.{name} is {value!r}{nearest(str(value), [one for one in allowed if one])}; allowed are {list(allowed)}")
@@ -271,8 +280,26 @@ class SentenceEmbedding:
             value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:
                 raise UserError(f"task.{name} is {value}, expected a positive number")
-        if self.objective == COSINE and not self.normalize:
+        if self.objective == COSINE and self.normalize is False:
             raise UserError("task.objective is 'cosine', which needs embeddings of length 1; leave task.normalize true, or use in_batch")
+
+    def _pooling_of(self, checkpoint: Checkpoint, log: logging.Logger) -> str:
+        """The setting, or what the model's own modules say. Raises UserError for modules that are not computed here: without them the vectors are others."""
+        modules = checkpoint.modules
+        if modules is None:
+            return self.pooling or "mean"
+        if self.pooling is not None:
+            left_out = [*([f"pooling by {modules.pooling}"] if modules.pooling not in (None, self.pooling) else []), *modules.others]
+            if left_out:
+                log.warning("%s: task.pooling=%s leaves out what its modules.json has: %s", checkpoint.name, self.pooling, ", ".join(left_out))
+            return self.pooling
+        mend = "take a checkpoint without, or set task.pooling to mean or cls to leave it out and go on from the encoder"
+        if modules.others:
+            raise UserError(f"{checkpoint.name}: its modules.json has {', '.join(modules.others)}, which flaxft does not compute; {mend}")
+        if modules.pooling not in (*POOLINGS, None):
+            raise UserError(f"{checkpoint.name}: its modules.json pools by {modules.pooling}, which flaxft does not; {mend}")
+        log.info("%s: pooled by %s, as its modules.json says", checkpoint.name, modules.pooling or "mean")
+        return modules.pooling or "mean"
 
     def _with_columns(self, record: Record) -> SentenceEmbedding:
         """A copy with the columns and the objective that its first record says. Raises UserError."""
