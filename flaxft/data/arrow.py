@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flaxft.data.content import Content, Placed
-from flaxft.data.tables import unique
+from flaxft.data.headers import unique
 from flaxft.errors import UserError, reason
 
 

@@ -33,8 +33,8 @@ def read_columns(file: Content) -> Placed:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line that is not blank. Empty ones at its end do not count; NBSP and the like are part of a cell."""
-    cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+    """The cells of a line that is not blank. Empty ones at its end do not count, nor do blanks around one; NBSP and the like are part of a cell."""
+    cells = [cell.strip(" ") or cell for cell in line.split("\t")] if "\t" in line else re.split(" +", line.strip(" "))
     while not cells[-1].strip(" "):
         cells.pop()
     return cells

@@ -13,7 +13,7 @@ from flaxft.data.content import Content, Placed, check_text
 from flaxft.data.json_lines import looks_like_json_lines, read_json
 from flaxft.data.magic import refuse
 from flaxft.data.squad import looks_like_squad, read_squad
-from flaxft.data.tables import read_csv, read_tsv
+from flaxft.data.tables import looks_like_words, read_csv, read_tsv
 from flaxft.errors import UserError, nearest
 
 BELOW = " row below the header"
@@ -40,11 +40,12 @@ FORMATS = (
     Format("squad", read_squad, (".json",), looks_like_squad, where=": {}"),
     Format("jsonl", read_json, (".jsonl", ".json"), looks_like_json_lines),
     Format("columns", read_columns, (".conll", ".bio", ".iob", ".iob2", ".txt"), looks_like_columns, takes_comment=True),
+    Format("columns", read_columns, (".csv", ".tsv"), looks_like_words, takes_comment=True),
     Format("csv", read_csv, (".csv",), least=BELOW),
     Format("tsv", read_tsv, (".tsv",), least=BELOW),
     Format("text", lambda file: read_text(file)),
 )
-NAMES = tuple(format.name for format in FORMATS)
+NAMES = tuple(dict.fromkeys(format.name for format in FORMATS))
 
 
 def read_text(file: Content) -> Placed:

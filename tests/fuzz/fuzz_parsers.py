@@ -8,8 +8,10 @@ with plain mutations, where atheris is not installed too.
 
 from __future__ import annotations
 
+import bz2
 import importlib
 import json
+import lzma
 import os
 import struct
 import subprocess
@@ -39,6 +41,7 @@ ENTRY = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      '
 TOKENIZER = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
              "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
                   "vocab": {"[UNK]": 0}}}  # fmt: skip
+ZIP = b"PK\3\4" + bytes(26) + b"PK\1\2" + bytes(42) + b"PK\5\6" + bytes(4) + b"\1\0\1\0" + bytes(10)  # a member without a name
 
 
 class Reader(NamedTuple):
@@ -153,6 +156,11 @@ READERS = (
     Reader("a.json", b'[{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]', _labelled),
     Reader("a.csv", b'text,label\n"a ""b""",1\nc,2\n', _labelled),
     Reader("a.tsv", b"text\tlabel\na\t1\n", _labelled),
+    Reader("b.csv", b"sep=;\ntokens;tags\n['a', \"b\"];[0 1]\n[\"c\"];array([1, 2], dtype=int32)\n", _source),
+    Reader("b.tsv", b'label\ttext\n0\t"So," he said\n1\t"no\n', _source),
+    Reader("c.csv.xz", lzma.compress(b"text,label\na,1\n"), _source),
+    Reader("d.csv.bz2", bz2.compress(b"text,label\na,1\n"), _source),
+    Reader("a.zip", ZIP, _source),
     Reader("b.json", json.dumps(SQUAD).encode(), _source),
     Reader("a.unknown", b"a O\nb O\n", _source),
     Reader("config.json", json.dumps(CONFIG).encode(), _model_config),
@@ -168,7 +176,8 @@ READERS = (
     Reader("overrides", b"seed=3\noptim.learning_rate=1e-3\ntask.labels=O,B-X\nevals.validation.every=2", _overrides),
 )
 WORDS = ("{", "}", "[", "]", '":', '"', ",", "null", "true", "NaN", "1e999", "-1", "99999999999999999999", "\\ud800", "\\u0000", "\ufeff", "\r\n", "\t",
-         "O", "B-PER", "E-X", "S-", "-DOCSTART-", '"type"', "flaxft.tasks.base", '"F32"', '"shape"', '"data_offsets"', "##")  # fmt: skip
+         "O", "B-PER", "E-X", "S-", "-DOCSTART-", '"type"', "flaxft.tasks.base", '"F32"', '"shape"', '"data_offsets"', "##", "['", "', '", "array(",
+         "...", ";", "|", "sep=", "\\\"")  # fmt: skip
 DICTIONARY = [word.encode() for word in WORDS] + [b"\xff", b"\0", b"\x1f\x8b", b"PK\x03\x04"]
 
 
