@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from flaxft.errors import UserError
 from flaxft.sharding import Mesh, infer, make_mesh, num_row_shards, put, replicated, rows
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,7 +123,7 @@ print("all eight")
 
 
 def test_eight_devices():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     done = subprocess.run([sys.executable, "-W", "error", "-c", EIGHT], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all eight\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ def config(folder: Path, **changes: Any) -> Config:
         assert last in {field.name for field in dataclasses.fields(owner)}, path
         setattr(owner, last, value)
     return cfg
+
+
+def devices(num: int) -> dict[str, str]:
+    """The environment of a process in which the CPU is `num` devices; how programs are compiled stays as in tests/conftest.py."""
+    return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num}".strip()}
 
 
 def losses(workdir: Path) -> dict[int, float]:

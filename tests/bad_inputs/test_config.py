@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 from flaxft import errors
 from flaxft.command import parse
 from flaxft.main import MODES
+from tests import tiny
 from tests.bad_inputs.corpus import ROOT, Case, config_file
 
 # ---- fields ---------------------------------------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_case(tried, case):
 def test_empty_rows_are_appended(folder, tmp_path, case, record_property):
     """7 examples a step, 8 devices."""
     command = [sys.executable, "-m", "flaxft.main", f"--config={folder / 'config.py'}", f"--workdir={tmp_path / 'run'}", "--config.task.test="]
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     done = subprocess.run([*command, "--config.data.batch_size=7", "--config.num_steps=2"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "8 cpu devices" in done.stdout

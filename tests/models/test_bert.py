@@ -146,7 +146,7 @@ def test_config_problems_come_all_at_once():
 
 def test_remat_computes_the_same_from_less(tmp_path):
     """Dropout included: its keys are drawn outside of what is computed again."""
-    (tmp_path / "config.json").write_text(json.dumps(reference.TINY | {"num_hidden_layers": 6}))
+    (tmp_path / "config.json").write_text(json.dumps(reference.TINY | {"num_hidden_layers": 3}))
     batch = {name[6:]: jnp.asarray(array) for name, array in np.load(reference.STORED).items() if name.startswith("batch:")}
     found, lowered = {}, {}
     for remat in (False, True):
@@ -162,7 +162,7 @@ def test_remat_computes_the_same_from_less(tmp_path):
         found[remat] = jax.device_get(step(loaded.params, loaded.graphdef))
         lowered[remat] = step.trace(loaded.params, loaded.graphdef).lower(lowering_platforms=("tpu",)).as_text()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=0), found[True], found[False])
-    # A layer's forward products, 6 + 2, stand in its backward pass again, behind a barrier that keeps them there: once, for all six layers.
+    # A layer's forward products, 6 + 2, stand in its backward pass again, behind a barrier that keeps them there: once, for all three layers.
     assert lowered[True].count("dot_general") == lowered[False].count("dot_general") + 6 + 2
     assert lowered[True].count("optimization_barrier") == 1
     assert lowered[False].count("optimization_barrier") == 0

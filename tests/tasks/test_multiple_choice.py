@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -325,7 +324,7 @@ print("all eight")
 
 
 def test_a_question_may_lie_on_several_devices(tmp_path):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     done = subprocess.run([sys.executable, "-W", "error", "-c", EIGHT, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all eight\n"

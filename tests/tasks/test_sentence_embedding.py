@@ -408,7 +408,7 @@ print("all eight")
 
 def test_eight_devices_have_the_loss_of_one(tmp_path):
     tiny.encoder(tmp_path / "encoder")
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     done = subprocess.run([sys.executable, "-W", "error", "-c", EIGHT, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all eight\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
@@ -68,7 +67,7 @@ def test_eight_devices_sum_the_gradients_and_send_little_else(tmp_path, axis):
     """With fsdp too, where activations could go to and fro."""
     command = [sys.executable, "-m", "flaxft.main", "--mode=compile", "--config=configs/ner.py", f"--workdir={tmp_path / 'run'}"]
     command += {"data": [], "fsdp": ["--config.mesh.data=1", "--config.mesh.fsdp=-1"]}[axis]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    env = tiny.devices(8)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     num_params = int(re.search(rf"8 x cpu \({axis} 8\), ([\d,]+) parameters", done.stdout)[1].replace(",", ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -212,7 +211,7 @@ assert len(jax.devices()) == 8
 
 def on_eight_devices(folder: Path, workdir: Path, mesh: dict[str, int]) -> str:
     """Runs there in a process of its own; returns what it printed."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     command = [sys.executable, "-c", DEVICES, str(folder), str(workdir), str(mesh)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
