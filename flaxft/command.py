@@ -17,8 +17,8 @@ from flaxft import files
 from flaxft.config import Config, from_file
 from flaxft.errors import UsageError, UserError, nearest, reason
 
-PLAIN = ("config", "workdir", "mode", "input", "output", "seeds", "target", "task", "dtype", "topology")
-ONLY = {"target": "export", "task": "export", "dtype": "export", "topology": "compile"}  # flags of one mode
+PLAIN = ("config", "workdir", "mode", "from", "input", "output", "keep", "top_k", "seeds", "target", "task", "dtype", "topology")
+ONLY = {"from": "train", "input": "predict", "keep": "predict", "top_k": "predict", "target": "export", "task": "export", "dtype": "export", "topology": "compile"}  # flags of one mode
 
 
 class Command(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flaxft.errors import UserError
 
@@ -81,15 +84,39 @@ def write_json(file: Path, content: Any) -> None:
     write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[IO[str]]:
+    """A stream for text that comes bit by bit. What it was given takes the place of what was there when the context ends, and only if no error ends it."""
+    if not is_local(file):
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.seek(0)
+            file.write_bytes(stream.read().encode())
+        return
+    with _replacing(file, "w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
 def write_bytes(file: Path, content: bytes) -> None:
     """Beside the file first, synced, then renamed into its place; an object in a bucket is whole by itself. Raises OSError, and leaves what was there."""
     if not is_local(file):
         file.write_bytes(content)
         return
+    with _replacing(file, "wb") as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def _replacing(file: Path, mode: str, **how: str) -> Iterator[IO[Any]]:
+    """A stream beside the file, which takes its place at the end. A device or a pipe is written to as it is."""
+    if file.exists() and not file.is_file() and not file.is_dir():
+        with file.open(mode, **how) as stream:  # type: ignore[call-overload]  # encoding and newline
+            yield stream
+        return
     temporary = file.with_name(f"{file.name}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
+        with temporary.open(mode, **how) as stream:  # type: ignore[call-overload]  # encoding and newline
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)

@@ -7,33 +7,34 @@ import dataclasses
 import functools
 import json
 import logging
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 from flax import nnx
 
 from flaxft import config as configs
-from flaxft import files, worker
+from flaxft import files, inputs, worker
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
-from flaxft.data.base import Batch, Record, Records, Source
-from flaxft.data.items import build_items
+from flaxft.data.base import Batch, Source
+from flaxft.data.items import Cut, Items, build_block, build_items, warn_of_cut
+from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Data
+from flaxft.data.source import open_source
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import DamagedError, UserError, nearest
+from flaxft.inputs import Placed, Rows
 from flaxft.models import hf
 from flaxft.models.base import Loaded, Model
 from flaxft.sharding import Mesh, infer, make_mesh, put
-from flaxft.tasks.base import Several, Task, fits_head
-from flaxft.train.evaluate import Evaluator, Result, eval_shape
+from flaxft.tasks.base import Several, Task, fits_head, top_scores, unlabelled
+from flaxft.train.evaluate import Evaluator, Result, eval_shape, holds
 
-
-def _texts(records: Sequence[Record], *, name: str = "input") -> Records:
-    """A source that came from no cache and goes into none."""
-    return Records(name, uuid.uuid4().hex, records, range(1, len(records) + 1), where_format=":{}")
+BLOCK = 2048  # records of a stream that are read, tokenised and predicted together
+BLOCK_CHARACTERS = 1 << 22  # or fewer, where they are long: a block is what a stream takes of memory
+TOP_K = 3  # scores of labels that the command line writes of each text
 
 
 class Predictor:
@@ -59,31 +60,72 @@ class Predictor:
         self.params, self.encoder, self.model, self.mesh, self.step = loaded.params, loaded.encoder, model, mesh, step
         self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
-    def predict(self, texts: Sequence[str] | Sequence[Record]) -> list[dict[str, Any]]:
+    @overload
+    def predict(self, data: list[Any] | tuple[Any, ...], *, keep: str | Sequence[str] | None = ..., top_k: int | None = ...) -> list[dict[str, Any]]: ...
+    @overload
+    def predict(self, data: Any, *, keep: str | Sequence[str] | None = ..., top_k: int | None = ...) -> Any: ...
+    def predict(self, data: Any, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Any:
         """One result per text, in order: for NER `{"text", "words", "tags", "entities": [{"type", "text", "start", "end", "score"}]}`.
 
-        A text is a string, or a record as the training data has it ({"tokens": [...]}). Any length: a long text is predicted in overlapping windows.
-        """
-        if isinstance(texts, str):
-            raise UserError(f"predict takes a list of texts, not one string; give [{texts[:20]!r}]")
-        return self._predict(_texts([{"text": text} if isinstance(text, str) else text for text in texts]))
+        A text is a string, or a record as the training data has it ({"tokens": [...]}), whose label, if it has one, is not read. Any length: where the task
+        has windows, a long text is predicted in overlapping ones.
 
-    def predict_file(self, file: str | Path) -> Iterator[dict[str, Any]]:
-        """One result per line of a text or .jsonl file. Raises UserError naming the line."""
-        records = list(read_lines(Path(file)))
-        yield from self._predict(_texts(records, name=str(file)))
+        Args:
+          data: a list of texts or records, of which a list of dicts comes back; or a DataFrame, a `datasets.Dataset` or a dict of lists, which comes back with
+            the result's columns beside its own. Of a Series a DataFrame comes back.
+          keep: the names of those columns of the input which come back, "*" for all: by default none of a list's records, and all of a table. Where a result
+            has the name of one, it is called `predicted_NAME`.
+          top_k: only so many scores of labels, the largest; None for all.
+
+        Raises UserError for any other type, and for a record that cannot be predicted, with its number.
+        """
+        _check_top_k(top_k)
+        given = inputs.read(data)
+        rows = self._rows(given.records, name="input")
+        if not len(rows):
+            return given.answer([])
+        items = self._items(rows, use_cache=False)
+        results = self._results(rows, items, self._shape(items))
+        names = inputs.names_to_keep(given.keep if keep is None else keep, given.records[0].record)
+        return given.answer(_finished(results, given.records, rows, keep=names, top_k=top_k))
+
+    def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
+        """The results of all records of a file, or of what else a split's path may name, as they are made. Raises UserError naming the line."""
+        for block in self.stream(read_file(str(file), self.task), name=str(file), keep=keep, top_k=top_k):
+            yield from block
+
+    def stream(
+        self, records: Iterable[Placed], *, name: str, keep: str | Sequence[str] | None = None, top_k: int | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The results of a block of records at a time, in order, in the memory that one block takes. `name` is what a message calls the records.
+
+        All blocks have one shape, so that nothing compiles after the first: one that holds the longest feature that may come. Raises UserError.
+        """
+        _check_top_k(top_k)
+        shape, cut, num_records = None, Cut(0, 0), 0
+        names: Any = None
+        for block, is_last in _blocks(records):
+            rows = self._rows(block, name=name)
+            items = build_block(rows, self.task, self.tokenizer, max_length=self.data.max_length)
+            if shape is None or not holds(shape, items):
+                shape = self._shape(items, longest=1 if is_last and not num_records else self.data.max_length)
+            if not num_records:
+                names = inputs.names_to_keep(keep, block[0].record)
+            yield _finished(self._results(rows, items, shape), block, rows, keep=names, top_k=top_k)
+            cut, num_records = Cut(*(a + b for a, b in zip(cut, items.cut(), strict=True))), num_records + len(rows)
+        warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length)
 
     def evaluate(self, split: str) -> tuple[Result, Source]:
         """The scores on a split that the task has a path for."""
         records = self.task.records(split, max_examples=self.data.max_examples)
-        items, shape = self._items(records, use_cache=self.data.cache)
-        return self._evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
+        items = self._items(records, use_cache=self.data.cache)
+        return self._evaluator.evaluate(self.params, {}, items, records, self._shape(items), calibration=self.calibration), records
 
     def evaluate_outputs(self, split: str, outputs: Callable[[Batch], Any]) -> tuple[Result, Source]:
         """The scores on a split of what another program makes of each batch, which has one example a row: outputs as the task's own head gives them."""
         records = self.task.records(split, max_examples=self.data.max_examples)
-        items, shape = self._items(records, use_cache=self.data.cache)
-        shape = shape._replace(num_slots=1)
+        items = self._items(records, use_cache=self.data.cache)
+        shape = self._shape(items)._replace(num_slots=1)
         evaluator = Evaluator(self.task, self.graphdef, self.mesh)
         evaluator.stand_in(shape, outputs)
         return evaluator.evaluate(self.params, {}, items, records, shape, calibration=self.calibration), records
@@ -114,21 +156,66 @@ class Predictor:
         hf.write(Path(directory), self.params, self.encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type, dtype=dtype)
         save_tokenizer(self.tokenizer, self.model, Path(directory))
 
-    def _predict(self, records: Source) -> list[dict[str, Any]]:
-        if not len(records):
-            return []
-        items, shape = self._items(records, use_cache=False)
-        decoded, _ = self._evaluator.decode(self.params, {}, items, records, shape)
+    def _rows(self, placed: Sequence[Placed], *, name: str) -> Rows:
+        """The records as they are predicted: their labels are not read."""
+        found = []
+        for where, record in placed:
+            try:
+                found.append(Placed(where, unlabelled(self.task, record)))
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+        return Rows(name, found)
+
+    def _results(self, rows: Rows, items: Items, shape: Shape) -> list[dict[str, Any]]:
+        decoded, _ = self._evaluator.decode(self.params, {}, items, rows, shape)
         return [self.task.calibrated(one, self.calibration) for one in decoded]
 
-    def _items(self, records: Source, *, use_cache: bool) -> Any:
+    def _items(self, records: Source, *, use_cache: bool) -> Items:
         key = f"{configs.to_json(self.task)}{self.tokenizer.fingerprint}"
         start_workers = functools.partial(worker.start, task=self.task, tokenizer=self.tokenizer)
-        items = build_items(
-            records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache, start_workers=start_workers
-        )
+        return build_items(records, self.task, self.tokenizer, max_length=self.data.max_length, key=key, use_cache=use_cache, start_workers=start_workers)
+
+    def _shape(self, items: Items, *, longest: int = 1) -> Shape:
         sizes = {"tokens": self.data.eval_tokens, "hidden_size": self.encoder.hidden_size, "num_slots": self.data.num_slots}
-        return items, eval_shape([items], mesh=self.mesh, **sizes)
+        return eval_shape([items], mesh=self.mesh, longest=longest, **sizes)
+
+
+def _check_top_k(top_k: Any) -> None:
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise UserError(f"top_k is {top_k!r}, expected how many scores of labels to give: at least 1, or None for all")
+
+
+def _finished(
+    results: Sequence[dict[str, Any]], placed: Sequence[Placed], rows: Rows, *, keep: Collection[str] | None, top_k: int | None
+) -> list[dict[str, Any]]:
+    """What the caller gets: the scores that were asked for, and beside them the columns that were."""
+    found = []
+    for result, (_, record), read in zip(results, placed, rows, strict=True):
+        result = result if top_k is None else top_scores(result, top_k)
+        found.append(result if keep is not None and not keep else inputs.with_columns(result, record, keep, read_columns=read))
+    return found
+
+
+def _blocks(records: Iterable[Placed]) -> Iterator[tuple[list[Placed], bool]]:
+    """Runs of at most `BLOCK` records, and whether it is the last."""
+    block: list[Placed] = []
+    size = 0
+    for one in records:
+        if len(block) == BLOCK or size > BLOCK_CHARACTERS:
+            yield block, False
+            block, size = [], 0
+        block.append(one)
+        size += _num_characters(one.record)
+    if block:
+        yield block, True
+
+
+def _num_characters(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_num_characters, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_num_characters, value))
+    return len(value) if isinstance(value, str | bytes) else 1
 
 
 def load(path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None, dtype: str | None = None) -> Predictor:
@@ -207,8 +294,16 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     return Predictor(task, tokenizer, loaded._replace(params=params), model=checkpoint.directory, mesh=device_mesh, data=cfg.data, calibration={})
 
 
-def read_lines(file: Path) -> Iterable[Record]:
-    """The records of a prediction input: objects of a .jsonl file, else one raw text a line. Raises UserError."""
+def read_file(path: str, task: Task) -> Iterator[Placed]:
+    """The records of a prediction input: what a split's path may name, or a .txt file of one text a line, where the task reads no columns. Raises UserError."""
+    if Path(path.removesuffix(".gz")).suffix.lower() == ".txt":
+        yield from (Placed(f"{path}:{number}", {"text": line}) for number, line in enumerate(_lines(Path(path)), 1))
+        return
+    source = open_source(path, split="test")
+    yield from (Placed(source.where(i), record) for i, record in enumerate(source))
+
+
+def _lines(file: Path) -> list[str]:
     try:
         content = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -216,19 +311,4 @@ def read_lines(file: Path) -> Iterable[Record]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--input={file}: cannot be read as UTF-8 text ({error}); convert it to UTF-8") from None
     lines = content.split("\n")
-    lines = [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
-    if file.suffix != ".jsonl":
-        return [{"text": line} for line in lines]
-    return [_object(line, f"{file}:{number}") for number, line in enumerate(lines, 1)]
-
-
-def _object(line: str, where: str) -> Record:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}); each line is one object") from None
-    if isinstance(found, str):
-        return {"text": found}
-    if not isinstance(found, dict):
-        raise UserError(f'{where}: a JSON {type(found).__name__}, expected an object such as {{"text": "..."}}')
-    return found
+    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]

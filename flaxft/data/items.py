@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,13 @@ RECORDS = 512  # tokenised together
 START_SECONDS = 1.5  # of a CPU, what a worker process takes before its first block: an import of jax and flax, 1.1 s here
 MAX_WORKERS = 16  # this process takes a twentieth of their time a record, to send it and to write its block
 StartWorkers = Callable[[int], Workers | None]
+
+
+class Cut(NamedTuple):
+    """What did not fit into data.max_length."""
+
+    num_records: int
+    num_tokens: int
 
 
 class Items:
@@ -62,6 +69,10 @@ class Items:
     def num_tokens(self) -> int:
         return int(self.lengths.sum())
 
+    def cut(self) -> Cut:
+        """How many records lost tokens, and how many tokens."""
+        return Cut(len(np.unique(self.records[self.num_cut > 0])), int(self.num_cut.sum()))
+
     def input_hashes(self) -> np.ndarray:
         """64 bits of the hash of each feature's input_ids, uint64 (num_features,). Of n and m others n * m / 2**64 collide."""
         runs = (values[start:stop] for values, offsets, _ in self._columns["tokens.input_ids"] for start, stop in itertools.pairwise(offsets.tolist()))
@@ -92,13 +103,24 @@ def build_items(
     Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it. `poll` may raise to abandon it.
     """
     items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache, poll=poll, start_workers=start_workers)
-    num_records = len(np.unique(items.records[items.num_cut > 0]))
-    if num_records:
+    warn_of_cut(source.name, items.cut(), num_records=len(source), max_length=max_length)
+    return items
+
+
+def build_block(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_length: int) -> Items:
+    """A few records of a longer source tokenised, which are kept nowhere; who reads all of them says what was cut. Raises UserError as `build_items` does."""
+    return _find_or_make(
+        source, task, tokenizer, max_length=max_length, key="", cache=None, use_cache=False, poll=lambda: None, start_workers=None
+    )
+
+
+def warn_of_cut(name: str, cut: Cut, *, num_records: int, max_length: int) -> None:
+    """Says how many records of a source were cut, if any."""
+    if cut.num_records:
         logging.getLogger("flaxft").warning(
             "%s: %d of %d records are longer than data.max_length=%d and were cut; %d tokens are not read",
-            source.name, num_records, len(source), max_length, int(items.num_cut.sum()),
+            name, cut.num_records, num_records, max_length, cut.num_tokens,
         )  # fmt: skip
-    return items
 
 
 def _find_or_make(

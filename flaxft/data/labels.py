@@ -15,6 +15,16 @@ def has_label(record: Record, asked: str, usual: Sequence[str]) -> bool:
     return any(name in record for name in ([asked] if asked else usual))
 
 
+def without_label(record: Record, asked: str, usual: Sequence[str], *, texts: Sequence[str] = ()) -> Record:
+    """The record without the column of its label: the one asked for, or with "" all of the usual ones, but those that hold its texts."""
+    return without_columns(record, [name for name in ([asked] if asked else usual) if name not in texts])
+
+
+def without_columns(record: Record, names: Sequence[str]) -> Record:
+    """The record itself where it has none of them."""
+    return {name: value for name, value in record.items() if name not in names} if any(name in record for name in names) else record
+
+
 def label_column(record: Record, asked: str, usual: Sequence[str]) -> str:
     """The column of a record's label: the one asked for, or the first of the usual ones that is there. Raises UserError."""
     if not has_label(record, asked, usual):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -91,6 +92,15 @@ class WritesFiles(Protocol):
 
     def files(self, decoded: Sequence[dict[str, Any]]) -> dict[str, str]:
         """File name -> content, of calibrated records; a run writes them to predictions/<split>/."""
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """What a task has beside `Task` where its records may hold what it is to predict."""
+
+    def unlabelled(self, record: Record) -> Record:
+        """The record as it comes when predicting: without its label, whatever stands there, and with all that `features` and `decode` read."""
         ...
 
 
@@ -228,6 +238,26 @@ Section = Table | Matrix | Reliability | Scatter | Passages
 def cut_text(text: str, *, longest: int = 300) -> str:
     """For a cell."""
     return text if len(text) <= longest else f"{text[: longest - 4]} ..."
+
+
+def unlabelled(task: Task, record: Record) -> Record:
+    """The record without what the task is to predict, which may be unknown, empty or wrong there."""
+    return task.unlabelled(record) if isinstance(task, Labelled) else record
+
+
+def top_scores(result: dict[str, Any], num: int) -> dict[str, Any]:
+    """The result with the `num` largest of its scores by label, the largest first, and those of the labels that it gives, where it has more.
+
+    `{"label": "a", "scores": {"a": 0.7, "b": 0.1, "c": 0.2}}` becomes with num=2 `{"label": "a", "scores": {"a": 0.7, "c": 0.2}}`. Of several tasks, each.
+    """
+    scores = result.get("scores")
+    if isinstance(scores, Mapping) and len(scores) > num:
+        best = heapq.nlargest(num, scores, key=scores.__getitem__)
+        given = result.get("labels")
+        others = [label for label in given if label not in best] if isinstance(given, list) else []
+        return result | {"scores": {label: scores[label] for label in (*best, *others)}}
+    parts = {name: top_scores(part, num) for name, part in result.items() if name != "scores" and isinstance(part, dict)}
+    return result | parts if parts else result
 
 
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:

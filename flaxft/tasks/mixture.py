@@ -15,7 +15,7 @@ from flax import nnx
 from flaxft.data.base import Batch, Chain, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.errors import UserError, nearest
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
-from flaxft.tasks.base import Looks, Predictions, Section, Shows, Task, Terms, WritesFiles
+from flaxft.tasks.base import Looks, Predictions, Section, Shows, Task, Terms, WritesFiles, unlabelled
 
 TASK_ID = "task_id"  # the key of a batch that says to which task a slot belongs; the tasks' own keys are "NAME.key"
 TAKEN = ("text", "train", "validation", "test")  # names that mean something else in a result or a config
@@ -102,7 +102,7 @@ class Mixture:
         found, refused = [], []
         for name in self.tasks:
             try:
-                found += self._features(name, record, tokenizer, max_length)
+                found += self._features(name, unlabelled(self.tasks[name], record), tokenizer, max_length)
             except UserError as error:
                 refused.append(f"{name}: {error}")
         if not found:
@@ -135,12 +135,12 @@ class Mixture:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{NAME: what that task makes of it}`, for a record without a task `{"text", NAME: ..., NAME: ...}`."""
-        own_record = _own_record(record) if "task" in record else record
         result: dict[str, Any] = {"text": record["text"]} if "task" not in record and "text" in record else {}
         names = [self._name_of(feature) for feature in features]
         for name in dict.fromkeys(names):
             mine = [i for i, one in enumerate(names) if one == name]
             made = [{key.removeprefix(f"{name}."): array for key, array in predictions[i].items() if key.startswith(f"{name}.")} for i in mine]
+            own_record = _own_record(record) if "task" in record else unlabelled(self.tasks[name], record)
             result[name] = self.tasks[name].decode(own_record, [self._own(name, features[i]) for i in mine], made)
         return result
 
@@ -231,6 +231,13 @@ class Mixture:
             raise UserError(f"task.main_metric is {self.main_metric!r}, which the split {lacking[0]} lacks; set the path of that split, or another main_metric")
 
     # ---- a task's own part ----------------------------------------------------------------------------------------------------------------------
+
+    def unlabelled(self, record: Record) -> Record:
+        """Of a record that names its task. Any other is predicted only, and `features` and `decode` do it for each task: a label of one may be another's text."""
+        if "task" not in record:
+            return record
+        name = self._name(record)
+        return {"task": name, "record": unlabelled(self.tasks[name], _own_record(record))}
 
     def _name(self, record: Record) -> str:
         name = record["task"]

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
+from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_columns, without_label, without_train
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
@@ -270,6 +270,11 @@ class MultiLabelClassification:
 
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
+
+    def unlabelled(self, record: Record) -> Record:
+        if self.label_columns:
+            return without_columns(record, self.label_columns)
+        return without_label(record, self.label_column, LABELS, texts=self.text_columns)
 
     def _has_label(self, record: Record) -> bool:
         return any(name in record for name in self.label_columns) if self.label_columns else has_label(record, self.label_column, LABELS)

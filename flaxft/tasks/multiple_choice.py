@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import has_label, label_column
+from flaxft.data.labels import has_label, label_column, without_label
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_token_types, text_tokens
 from flaxft.errors import UserError, nearest
@@ -198,6 +198,9 @@ class MultipleChoice:
         ]
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_label(record, self.label_column, LABELS, texts=(self.question_column, self.start_column, self.choices_column, *self.choice_columns))
 
     def _has_label(self, record: Record) -> bool:
         return has_label(record, self.label_column, LABELS)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
+from flaxft.data.labels import without_columns
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_token_types
 from flaxft.errors import UserError, nearest
@@ -348,6 +349,9 @@ class QuestionAnswering:
         return cast(Script, self.script)  # `resolve` looked
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_columns(record, (self.label_column, "is_impossible"))
 
     def _texts(self, record: Record) -> list[str]:
         """Question and context. Raises UserError."""

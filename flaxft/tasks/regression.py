@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import has_label, label_column
+from flaxft.data.labels import has_label, label_column, without_label
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
@@ -175,6 +175,9 @@ class Regression:
 
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_label(record, self.label_column, LABELS, texts=self.text_columns)
 
     def _has_label(self, record: Record) -> bool:
         return has_label(record, self.label_column, LABELS)

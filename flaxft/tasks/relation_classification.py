@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
 from flaxft.data.source import checked, open_source
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
@@ -253,6 +253,9 @@ class RelationClassification:
                 raise UserError(f"task.markers has {marker!r}, which the tokenizer of {model} reads as {shown}; give one piece of its vocabulary, such as '*'")
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_label(record, self.label_column, LABELS, texts=(*self.text_columns, *self.entity_columns))
 
     def _has_label(self, record: Record) -> bool:
         return has_label(record, self.label_column, LABELS)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import label_column, label_name
+from flaxft.data.labels import label_column, label_name, without_columns
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_columns, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
@@ -373,6 +373,9 @@ class SentenceEmbedding:
                     self._label(record)
             except UserError as error:
                 raise UserError(f"{source.where(i)}: {error}") from None
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_columns(record, [name for name in (self.score_column, self.label_column) if name])
 
     def _texts(self, record: Record) -> list[tuple[str, int]]:
         """The texts of a record, and what each is to the loss. Raises UserError.

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_train
+from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
@@ -229,6 +229,9 @@ class SequenceClassification:
 
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
+
+    def unlabelled(self, record: Record) -> Record:
+        return without_label(record, self.label_column, LABELS, texts=self.text_columns)
 
     def _has_label(self, record: Record) -> bool:
         return has_label(record, self.label_column, LABELS)

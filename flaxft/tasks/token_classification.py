@@ -20,7 +20,7 @@ from flaxft.data import tags as schemes
 from flaxft.data import token_columns
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import named_labels
+from flaxft.data.labels import named_labels, without_columns
 from flaxft.data.source import open_source
 from flaxft.data.tokenize import best_window, starts_words, windows
 from flaxft.errors import UserError, nearest, printable
@@ -429,11 +429,19 @@ class TokenClassification:
         others = [str(name) for name in (*self.text_columns, *WORDS) if str(name) != "text"]
         return isinstance(record.get("text"), str) and not self._has_tags(record) and not any(name in record for name in others)
 
+    def unlabelled(self, record: Record) -> Record:
+        """Of the columns of a column file only that of the words stays."""
+        return without_columns(record, [name for name in record if self._is_of_tags(name)])
+
     def _has_tags(self, record: Record) -> bool:
-        asked = str(self.label_column)
+        return any(map(self._is_of_tags, record))
+
+    def _is_of_tags(self, column: str) -> bool:
+        """Whether a column holds tags, or in a column file whatever stands beside the words."""
+        asked, words = str(self.label_column), str(self.text_columns[0]) if self.text_columns else "0"
         if asked and not asked.lstrip("-").isdecimal():
-            return asked in record
-        return "1" in record or any(name in record for name in LABELS)
+            return column == asked
+        return column != words and (column.isdecimal() or column in LABELS)
 
     def _name_of_words(self, record: Record) -> str:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")

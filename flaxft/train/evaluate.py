@@ -122,9 +122,11 @@ class Evaluator:
             yield waiting[0], jax.device_get(waiting[1])
 
 
-def eval_shape(all_items: list[Items], *, tokens: int | None, mesh: jax.sharding.Mesh, hidden_size: int, num_slots: int | None) -> Shape:
+def eval_shape(
+    all_items: list[Items], *, tokens: int | None, mesh: jax.sharding.Mesh, hidden_size: int, num_slots: int | None, longest: int = 1
+) -> Shape:
     """One shape for all splits: rows that hold the longest feature of any and cost the least, about `tokens` tokens per device or as many as there are, and a
-    row for each feature of the largest item.
+    row for each feature of the largest item. `longest` is that of features that are still to come.
 
     T is one of eight between two powers of two, and few texts get a power of two of rows: calls with other texts meet compiled shapes again.
     """
@@ -133,8 +135,9 @@ def eval_shape(all_items: list[Items], *, tokens: int | None, mesh: jax.sharding
     lengths = np.concatenate([items.lengths for items in all_items]) if all_items else np.ones(1, int)
     largest = max([int(np.diff(items.item_starts).max()) for items in all_items], default=1)
     sample = np.sort(lengths[:: -(-len(lengths) // SAMPLE)])[::-1]
-    spread = max(MULTIPLE, (1 << (int(lengths.max()) - 1).bit_length()) // 8)
-    longest = round_up(int(lengths.max()), spread)
+    longest = max(longest, int(lengths.max(initial=1)))
+    spread = max(MULTIPLE, (1 << (longest - 1).bit_length()) // 8)
+    longest = round_up(longest, spread)
     needed = {}
     for length in range(longest, 2 * longest + 1, spread):
         fill = fill_rows([sample], row_length=length, num_slots=num_slots or length)
@@ -143,6 +146,11 @@ def eval_shape(all_items: list[Items], *, tokens: int | None, mesh: jax.sharding
     all_rows = 1 << (-(-needed[length] * len(lengths) // len(sample)) - 1).bit_length()
     num_rows = max(min(max(1, tokens // length) * num_devices, round_up(all_rows, num_devices)), round_up(largest, num_devices))
     return Shape(num_rows, length, num_slots or max(1, length // 4))
+
+
+def holds(shape: Shape, items: Items) -> bool:
+    """Whether every feature fits a row, and the largest item the batch."""
+    return int(items.lengths.max(initial=0)) <= shape.row_length and int(np.diff(items.item_starts).max(initial=0)) <= shape.num_rows
 
 
 def improves(metrics: Mapping[str, float], main_metric: str, best: float | None) -> tuple[bool, float]:
