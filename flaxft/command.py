@@ -18,7 +18,11 @@ from flaxft.config import Config, from_file
 from flaxft.errors import UsageError, UserError, nearest, reason
 
 PLAIN = ("config", "workdir", "mode", "from", "input", "output", "keep", "top_k", "seeds", "target", "task", "dtype", "topology")
-ONLY = {"from": "train", "input": "predict", "keep": "predict", "top_k": "predict", "target": "export", "task": "export", "dtype": "export", "topology": "compile"}  # flags of one mode
+TOP_K = 3
+ONLY = {  # flags of one mode
+    "from": "train", "input": "predict", "keep": "predict", "top_k": "predict",
+    "target": "export", "task": "export", "dtype": "export", "topology": "compile",
+}  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -26,8 +30,11 @@ class Command(NamedTuple):
     workdir: Path | None
     config: Config | None  # None where neither a file nor a run's folder gives one
     has_run: bool  # `config` is that of the run in `workdir`, for all modes but train
+    origin: Path | None  # --from: the run whose weights training begins with
     input: str | None
     output: str | None
+    keep: str | None  # for predict: columns of the input, with commas between
+    top_k: int | None  # for predict: so many scores of labels, None for all
     seeds: int | None  # for train: so many runs
     target: str | None  # this and the next two are of export
     task: str | None
@@ -65,8 +72,9 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
         raise UsageError(f"{overrides[0]} changes a config, but there is none; give --config=configs/ner.py")
     if cfg is not None:
         apply_overrides(cfg, overrides)
-    others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir")}
-    return Command(workdir=workdir, config=cfg, has_run=has_run, runs=tuple(map(files.path, others)), **others_of)
+    others_of = {name: values[name] for name in PLAIN if name not in ("config", "workdir", "from", "top_k")}
+    origin, top_k = files.path(values["from"]) if values["from"] else None, _top_k(values["top_k"])
+    return Command(workdir=workdir, config=cfg, has_run=has_run, origin=origin, top_k=top_k, runs=tuple(map(files.path, others)), **others_of)
 
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:
@@ -118,6 +126,15 @@ def _words(hint: Any) -> str:
         return ", or ".join(map(_words, typing.get_args(hint)))
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", types.NoneType: "none"}
     return names.get(hint, str(hint))
+
+
+def _top_k(text: str | None) -> int | None:
+    """How many scores of labels a result has: three where nothing is said, None for all of them."""
+    if text in ("all", "0"):
+        return None
+    if text is not None and not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"--top_k={text}, expected how many scores of labels to write of each text, such as 3, or all")
+    return TOP_K if text is None else int(text)
 
 
 def _check_seeds(num: int, mode: str, overrides: Sequence[str]) -> None:

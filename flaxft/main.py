@@ -10,9 +10,12 @@
            doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
            compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
 --seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
---input    for predict: a text file, one text a line, or .jsonl; one JSON line per input line comes out
---output   for predict: a file for those lines instead of the terminal; for export: a folder instead of WORKDIR/export/TARGET;
+--input    for predict: what a split may be (csv, tsv, jsonl, json, parquet, conll, hub:NAME, ...), or .txt with one text a line; a JSON line per record
+           comes out, in order, as soon as it is there; labels in the input are not read
+--output   for predict: a file for those lines instead of the terminal, whole or not there; for export: a folder instead of WORKDIR/export/TARGET;
            for compare: the table as Markdown, and its picture beside it
+--keep     for predict: columns of the input that come back, such as --keep=id,date; * is all of them
+--top_k    for predict: so many scores of labels a text, the largest; 3, or all
 --target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
 --task     for export: one task of a run of several; without it each goes into a folder of its own
 --topology for compile: a TPU such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:2x4, with pip install flaxft[tpu]; no TPU is needed
@@ -28,6 +31,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -129,15 +133,39 @@ def evaluate(command: Command) -> None:
 
 
 def predict(command: Command) -> None:
+    from flaxft.inputs import lines
+    from flaxft.predict import read_file
+
     if command.input is None:
-        raise UsageError("--input is missing; give a text file or a .jsonl file")
+        raise UsageError("--input is missing; give a file of texts, such as .txt (one a line), .jsonl or .csv")
     _check_output(command)
     predictor = _predictor(command)
-    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictor.predict_file(command.input))
-    if command.output is None:
-        sys.stdout.writelines(lines)
-    else:
-        files.write_text(Path(command.output), "".join(lines))
+    blocks = predictor.stream(read_file(command.input, predictor.task), name=command.input, keep=command.keep, top_k=command.top_k)
+    target = contextlib.nullcontext(sys.stdout) if command.output is None else files.writing(Path(command.output))
+    with target as stream, _progress(is_shown=sys.stderr.isatty() and not stream.isatty()) as advance:
+        for block in blocks:
+            stream.writelines(lines(block))
+            stream.flush()
+            advance(len(block))
+
+
+@contextlib.contextmanager
+def _progress(*, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """What is called with the number of each block's records: the count and the rate stand on stderr."""
+    if not is_shown:
+        yield lambda num: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(TextColumn("{task.completed:,} records, {task.fields[rate]:,.0f} a second"), TimeElapsedColumn(), console=Console(stderr=True)) as shown:
+        task, began = shown.add_task("", total=None, rate=0.0), time.monotonic()
+
+        def advance(num: int) -> None:
+            done = shown.tasks[task].completed + num
+            shown.update(task, completed=done, rate=done / max(1e-9, time.monotonic() - began))
+
+        yield advance
 
 
 def _check_output(command: Command) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,6 @@ from flaxft.train.evaluate import Evaluator, Result, eval_shape, holds
 
 BLOCK = 2048  # records of a stream that are read, tokenised and predicted together
 BLOCK_CHARACTERS = 1 << 22  # or fewer, where they are long: a block is what a stream takes of memory
-TOP_K = 3  # scores of labels that the command line writes of each text
 
 
 class Predictor:
@@ -90,9 +90,8 @@ class Predictor:
         return given.answer(_finished(results, given.records, rows, keep=names, top_k=top_k))
 
     def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
-        """The results of all records of a file, or of what else a split's path may name, as they are made. Raises UserError naming the line."""
-        for block in self.stream(read_file(str(file), self.task), name=str(file), keep=keep, top_k=top_k):
-            yield from block
+        """The results of all records of a file, or of what else a split's path may name, as they are made; see `stream`."""
+        return itertools.chain.from_iterable(self.stream(read_file(str(file), self.task), name=str(file), keep=keep, top_k=top_k))
 
     def stream(
         self, records: Iterable[Placed], *, name: str, keep: str | Sequence[str] | None = None, top_k: int | None = None

@@ -233,7 +233,7 @@ class Mixture:
     # ---- a task's own part ----------------------------------------------------------------------------------------------------------------------
 
     def unlabelled(self, record: Record) -> Record:
-        """Of a record that names its task. Any other is predicted only, and `features` and `decode` do it for each task: a label of one may be another's text."""
+        """Of a record that names its task. Any other is only predicted, and `features` and `decode` see to it: a label of one task may be another's text."""
         if "task" not in record:
             return record
         name = self._name(record)
