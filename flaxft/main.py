@@ -134,13 +134,11 @@ def evaluate(command: Command) -> None:
 
 def predict(command: Command) -> None:
     from flaxft.inputs import lines
-    from flaxft.predict import read_file
 
     if command.input is None:
         raise UsageError("--input is missing; give a file of texts, such as .txt (one a line), .jsonl or .csv")
     _check_output(command)
-    predictor = _predictor(command)
-    blocks = predictor.stream(read_file(command.input, predictor.task), name=command.input, keep=command.keep, top_k=command.top_k)
+    blocks = _predictor(command).stream_file(command.input, keep=command.keep, top_k=command.top_k)
     target = contextlib.nullcontext(sys.stdout) if command.output is None else files.writing(Path(command.output))
     with target as stream, _progress(is_shown=sys.stderr.isatty() and not stream.isatty()) as advance:
         for block in blocks:

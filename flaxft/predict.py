@@ -19,11 +19,11 @@ from flaxft import config as configs
 from flaxft import files, inputs, worker
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
-from flaxft.data.base import Batch, Source
+from flaxft.data.base import Batch, Record, Source
 from flaxft.data.items import Cut, Items, build_block, build_items, warn_of_cut
 from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Data
-from flaxft.data.source import open_source
+from flaxft.data.raw import read_raw
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
 from flaxft.errors import DamagedError, UserError, nearest
 from flaxft.inputs import Placed, Rows
@@ -91,7 +91,15 @@ class Predictor:
 
     def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
         """The results of all records of a file, or of what else a split's path may name, as they are made; see `stream`."""
-        return itertools.chain.from_iterable(self.stream(read_file(str(file), self.task), name=str(file), keep=keep, top_k=top_k))
+        return itertools.chain.from_iterable(self.stream_file(file, keep=keep, top_k=top_k))
+
+    def stream_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
+        """`predict_file`, a block of results at a time."""
+        takes_columns = self._takes({"0": ["a"]})  # a column file's record: tasks of words do
+        settings = {name: getattr(self.task, name) for name in ("format", "comment") if hasattr(self.task, name)}
+        like = tuple(self.task.splits().values())
+        records = itertools.starmap(Placed, read_raw(str(file), takes_columns=takes_columns, labels=self.task.labels, like=like, **settings))
+        return self.stream(records, name=str(file), keep=keep, top_k=top_k)
 
     def stream(
         self, records: Iterable[Placed], *, name: str, keep: str | Sequence[str] | None = None, top_k: int | None = None
@@ -154,6 +162,12 @@ class Predictor:
         task = self.task
         hf.write(Path(directory), self.params, self.encoder, config, kind=task.kind, labels=task.labels, problem_type=task.problem_type, dtype=dtype)
         save_tokenizer(self.tokenizer, self.model, Path(directory))
+
+    def _takes(self, record: Record) -> bool:
+        try:
+            return bool(self.task.features(record, self.tokenizer, max_length=self.data.max_length))
+        except UserError:
+            return False
 
     def _rows(self, placed: Sequence[Placed], *, name: str) -> Rows:
         """The records as they are predicted: their labels are not read."""
@@ -291,23 +305,3 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     device_mesh = make_mesh(mesh or Mesh())
     params = put(loaded.params, infer(loaded.params, encoder.sharding, device_mesh))
     return Predictor(task, tokenizer, loaded._replace(params=params), model=checkpoint.directory, mesh=device_mesh, data=cfg.data, calibration={})
-
-
-def read_file(path: str, task: Task) -> Iterator[Placed]:
-    """The records of a prediction input: what a split's path may name, or a .txt file of one text a line, where the task reads no columns. Raises UserError."""
-    if Path(path.removesuffix(".gz")).suffix.lower() == ".txt":
-        yield from (Placed(f"{path}:{number}", {"text": line}) for number, line in enumerate(_lines(Path(path)), 1))
-        return
-    source = open_source(path, split="test")
-    yield from (Placed(source.where(i), record) for i, record in enumerate(source))
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"--input={file}: no such file; correct the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input={file}: cannot be read as UTF-8 text ({error}); convert it to UTF-8") from None
-    lines = content.split("\n")
-    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]

@@ -250,13 +250,13 @@ def test_predict_an_empty_file(trained, output, tmp_path):
 
 
 def test_predict_jsonl_into_a_file(trained, predictor, output, tmp_path):
-    records = [{"text": TEXTS[0]}, TEXTS[2], {"tokens": ["anna", "lives", "in", "paris", "."]}, {"text": LONG, "id": 7}, {"text": ""}]
+    records = [{"text": TEXTS[0]}, {"text": TEXTS[2]}, {"tokens": ["anna", "lives", "in", "paris", "."]}, {"text": LONG, "id": 7}, {"text": ""}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     target = tmp_path / "out.jsonl"
     target.write_text("old")
     assert output("--mode=predict", f"--workdir={trained.workdir}", f"--input={tmp_path / 'in.jsonl'}", f"--output={target}") == []
     results = [json.loads(line) for line in target.read_text().splitlines()]
-    assert results == predictor.predict([record if isinstance(record, dict) else {"text": record} for record in records])
+    assert results == predictor.predict(records)
     assert names(results[2]) == names(results[0])
     assert results[2]["text"] == "anna lives in paris ."
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
@@ -265,16 +265,16 @@ def test_predict_jsonl_into_a_file(trained, predictor, output, tmp_path):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"text": "anna"', "not valid JSON"),
-        ("", "not valid JSON"),
+        ('{"text": "anna"', "bad JSON"),
+        ('"anna"', "a JSON str, expected an object"),
         ("[1]", "a JSON list, expected an object"),
         ("5", "a JSON int, expected an object"),
         ('{"tokens": []}', "empty list of words"),
         ('{"tokens": [1]}', "1 is not text"),
         ('{"words": 5}', "expected a list of words"),
-        ('{"text": "\\ud800"}', "is not text"),
+        ('{"text": "\\ud800"}', "bad JSON"),
         ('{"body": "anna"}', "no column of words"),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 100_000, "bad JSON"),
     ],
 )
 def test_a_bad_line_is_named(trained, refusal, tmp_path, line, what):
@@ -289,11 +289,11 @@ def test_a_bad_line_is_named(trained, refusal, tmp_path, line, what):
 def test_predict_refuses(trained, refusal, tmp_path):
     workdir = f"--workdir={trained.workdir}"
     assert "--input is missing" in refusal("--mode=predict", workdir, code=errors.USAGE)
-    assert f"--input={tmp_path}/none.txt: no such file" in refusal("--mode=predict", workdir, f"--input={tmp_path}/none.txt")
-    assert f"--input={tmp_path}: cannot be read" in refusal("--mode=predict", workdir, f"--input={tmp_path}")
+    assert f"{tmp_path}/none.txt: no such file" in refusal("--mode=predict", workdir, f"--input={tmp_path}/none.txt")
+    assert f"{tmp_path}: is a directory" in refusal("--mode=predict", workdir, f"--input={tmp_path}")
     file = tmp_path / "in.txt"
     file.write_bytes(b"caf\xe9\n")
-    assert f"--input={file}: cannot be read as UTF-8" in refusal("--mode=predict", workdir, f"--input={file}")
+    assert f"{file}:1: byte 0xe9 is not UTF-8" in refusal("--mode=predict", workdir, f"--input={file}")
     file.write_text("anna\n")
     message = refusal("--mode=predict", workdir, f"--input={file}", f"--output={tmp_path}/none/out")
     assert f"--output={tmp_path}/none/out" in message
@@ -352,7 +352,8 @@ def test_eval_refuses(trained, refusal, tmp_path):
 def test_a_workdir_without_a_run(refusal, tmp_path):
     (tmp_path / "in.txt").write_text("anna\n")
     for mode in ("--mode=predict", "--mode=eval"):
-        message = refusal(mode, f"--workdir={tmp_path}", f"--input={tmp_path / 'in.txt'}", code=errors.USAGE)
+        source = [f"--input={tmp_path / 'in.txt'}"] if mode == "--mode=predict" else []
+        message = refusal(mode, f"--workdir={tmp_path}", *source, code=errors.USAGE)
         assert "nothing to load; give --workdir=DIR of a run" in message
     with pytest.raises(UserError, match=r"holds no run \(no config\.json\); train first"):
         flaxft.load(tmp_path)

@@ -134,9 +134,9 @@ def _vocabulary(file: Path) -> object:
 
 
 def _lines(file: Path) -> object:
-    from flaxft.predict import read_lines
+    from flaxft.data.raw import read_raw
 
-    return list(read_lines(file))
+    return list(read_raw(str(file), takes_columns=True))
 
 
 def _overrides(file: Path) -> object:
@@ -172,7 +172,7 @@ READERS = (
     Reader("3/manifest.json", json.dumps(MANIFEST).encode(), _manifest),
     Reader("tokenizer.json", json.dumps(TOKENIZER).encode(), _tokenizer),
     Reader("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", _vocabulary),
-    Reader("input.jsonl", b'{"text": "a"}\n"b"\n', _lines),
+    Reader("input.jsonl", b'{"text": "a"}\n{"text": "b"}\n', _lines),
     Reader("overrides", b"seed=3\noptim.learning_rate=1e-3\ntask.labels=O,B-X\nevals.validation.every=2", _overrides),
 )
 WORDS = ("{", "}", "[", "]", '":', '"', ",", "null", "true", "NaN", "1e999", "-1", "99999999999999999999", "\\ud800", "\\u0000", "\ufeff", "\r\n", "\t",
