@@ -87,7 +87,9 @@ class Predictor:
         items = self._items(rows, use_cache=False)
         results = self._results(rows, items, self._shape(items))
         names = inputs.names_to_keep(given.keep if keep is None else keep, given.records[0].record)
-        return given.answer(_finished(results, given.records, rows, keep=names, top_k=top_k))
+        finished = _finished(results, given.records, rows, keep=names, top_k=top_k)
+        inputs.say_renamed(results[0], finished[0])
+        return given.answer(finished)
 
     def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
         """The results of all records of a file, or of what else a split's path may name, as they are made; see `stream`."""
@@ -116,9 +118,13 @@ class Predictor:
             items = build_block(rows, self.task, self.tokenizer, max_length=self.data.max_length)
             if shape is None or not holds(shape, items):
                 shape = self._shape(items, longest=1 if is_last and not num_records else self.data.max_length)
+            results = self._results(rows, items, shape)
             if not num_records:
                 names = inputs.names_to_keep(keep, block[0].record)
-            yield _finished(self._results(rows, items, shape), block, rows, keep=names, top_k=top_k)
+            finished = _finished(results, block, rows, keep=names, top_k=top_k)
+            if not num_records:
+                inputs.say_renamed(results[0], finished[0])
+            yield finished
             cut, num_records = Cut(*(a + b for a, b in zip(cut, items.cut(), strict=True))), num_records + len(rows)
         warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length)
 
