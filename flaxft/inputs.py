@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from flaxft.data.base import Record
+from flaxft.data.memory import open_memory
 from flaxft.errors import UserError, nearest
 
 ALL = "*"
@@ -94,30 +96,20 @@ def _record(one: Any, where: str) -> Record:
 
 
 def _of_columns(columns: Mapping[str, Sequence[Any]]) -> Input:
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise UserError(f"the lists of the dict have different lengths ({', '.join(f'{name}: {num}' for name, num in lengths.items())}); give lists of one")
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Input([Placed(f"input:{number}", _record(row, f"input:{number}")) for number, row in enumerate(rows, 1)], ALL, _as_columns)
+    return Input(_placed(columns, places=itertools.count(1)), ALL, lambda results: _as_columns(results) or columns)
 
 
 def _of_frame(frame: Any) -> Input:
     import pandas as pd
 
-    names = [str(name) for name in frame.columns]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"the DataFrame has the columns {twice} more than once; rename all but one")
-    # Column by column: a row as a Series would make floats of whole numbers beside them.
-    columns = [[None if _is_missing(value) else value for value in frame.iloc[:, i].tolist()] for i in range(len(names))]
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)] if names else [{} for _ in range(len(frame))]
     index = frame.index
 
     def answer(results: list[dict[str, Any]]) -> Any:
         made = _as_columns(results)
-        kept = frame.iloc[:, [i for i, name in enumerate(names) if name in made or not results]]  # with their own names and types
-        return kept.assign(**{name: pd.Series(values, index=index) for name, values in made.items() if name not in names})
+        kept = frame[[name for name in frame.columns if name in made or not results]]  # with their own types
+        return kept.assign(**{name: pd.Series(values, index=index) for name, values in made.items() if name not in kept})
 
-    return Input([Placed(f"input:{number} (index {label})", row) for number, (label, row) in enumerate(zip(index, rows, strict=True), 1)], ALL, answer)
+    return Input(_placed(frame, places=(f"{number} (index {label})" for number, label in enumerate(index, 1))), ALL, answer)
 
 
 def _of_series(series: Any) -> Input:
@@ -135,11 +127,16 @@ def _of_dataset(dataset: Any) -> Input:
                 found = found.add_column(name, _of_one_type(values))
         return found
 
-    rows = dataset.with_format(None)  # Python's objects, whatever it gives otherwise
-    return Input([Placed(f"input:{number}", row) for number, row in enumerate(rows, 1)], ALL, answer)
+    return Input(_placed(dataset, places=itertools.count(1)), ALL, answer)
 
 
 TABLES: dict[str, Callable[[Any], Input]] = {"pandas.DataFrame": _of_frame, "pandas.Series": _of_series, "datasets.Dataset": _of_dataset}
+
+
+def _placed(table: Any, *, places: Iterable[int | str]) -> list[Placed]:
+    if not len(table) or (isinstance(table, Mapping) and not any(table.values())):
+        return []
+    return [Placed(f"input:{place}", record) for place, record in zip(places, open_memory(table, name="input", texts=True), strict=False)]
 
 
 def _as_columns(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -153,10 +150,6 @@ def _of_one_type(values: list[Any]) -> list[Any]:
     if not all(isinstance(value, dict) for value in values) or len({tuple(value) for value in values}) == 1:
         return values
     return [[{"label": label, "score": score} for label, score in value.items()] for value in values]
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
 # ---- columns that come back -----------------------------------------------------------------------------------------------------------------------

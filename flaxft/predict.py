@@ -99,7 +99,7 @@ class Predictor:
         """`predict_file`, a block of results at a time."""
         takes_columns = self._takes({"0": ["a"]})  # a column file's record: tasks of words do
         settings = {name: getattr(self.task, name) for name in ("format", "comment") if hasattr(self.task, name)}
-        like = tuple(self.task.splits().values())
+        like = [path for path in self.task.splits().values() if isinstance(path, str)]
         records = itertools.starmap(Placed, read_raw(str(file), takes_columns=takes_columns, labels=self.task.labels, like=like, **settings))
         return self.stream(records, name=str(file), keep=keep, top_k=top_k)
 

@@ -154,7 +154,8 @@ def test_a_series_a_data_set_and_a_dict_of_lists(classifier):
     assert isinstance(found, datasets.Dataset)
     assert found.column_names == ["id", "body", "text", "label", "score", "scores"]
     assert found["label"][:] == [one["label"] for one in wanted]
-    assert classifier.predict(data, top_k=2)[0]["scores"] == [{"label": key, "score": value} for key, value in classifier.predict(TEXTS, top_k=2)[0]["scores"].items()]
+    cut = classifier.predict(TEXTS, top_k=2)[0]["scores"]
+    assert classifier.predict(data, top_k=2)[0]["scores"] == [{"label": label, "score": score} for label, score in cut.items()]
     found = classifier.predict({"id": [1, 2, 3, 4], "body": TEXTS})
     assert list(found) == ["id", "body", "text", "label", "score", "scores"]
     assert found["label"] == [one["label"] for one in wanted]
@@ -200,7 +201,7 @@ def test_so_many_scores(classifier):
         ((i for i in range(3)), "not a generator; give list(...) of it"),
         (range(3), "not a range"),
         (np.array(["anna"]), "not a ndarray"),
-        ({"text": ["a", "b"], "id": [1]}, "different lengths (text: 2, id: 1)"),
+        ({"text": ["a", "b"], "id": [1]}, "the columns are of different lengths ('text' 2, 'id' 1)"),
         (["anna", None], "input:2: 'None' (NoneType), expected a text or a record"),
         (["anna", math.nan], "input:2: 'nan' (float), expected a text or a record"),
         (["anna", 5], "input:2: '5' (int)"),
@@ -210,7 +211,7 @@ def test_so_many_scores(classifier):
         ([{"body": "anna"}, {"body": math.nan}], "input:2: column 'body' is 'nan' (float)"),
         (pd.DataFrame({"body": ["anna", None]}, index=[40, 41]), "input:2 (index 41): column 'body' is"),
         (pd.DataFrame({"mail": ["anna"]}), "input:1 (index 0): no column 'body'; found are ['mail']"),
-        (pd.DataFrame([["a", "b"]], columns=["body", "body"]), "the columns ['body'] more than once"),
+        (pd.DataFrame([["a", "b"]], columns=["body", "body"]), "the column name(s) 'body' stand more than once"),
         (pd.Series(["anna", 5]), "input:2 (index 1): column 'text' is '5' (int)"),
         (datasets.DatasetDict({"train": datasets.Dataset.from_dict({"body": ["a"]})}), "not a DatasetDict of the splits ['train']; give one of them"),
     ],
