@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,19 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 SIZE_CAP = 50 << 20  # bytes of a tokenizer.json; the largest encoder's (XLM-R, 250,000 pieces) has 17 MB
 
 
+# Special tokens that steer a model: in a text they are letters. All others are a checkpoint's own ([E1], <url>), and one piece in a text as in PyTorch.
+CONTROL = frozenset("[PAD] [UNK] [CLS] [SEP] [MASK] [BOS] [EOS] <pad> <unk> <s> </s> <mask> <cls> <sep> <bos> <eos>".split())
+
+
 class SubwordTokenizer:
-    """A `tokenizers.Tokenizer` seen as `flaxft.data.base.Tokenizer`: no truncation, no padding, and text never turns into special tokens."""
+    """A `tokenizers.Tokenizer` seen as `flaxft.data.base.Tokenizer`: no truncation, no padding, and text never turns into [CLS], [SEP] and their like."""
 
     def __init__(self, backend: tokenizers.Tokenizer, *, max_length: int):
         backend.no_truncation()  # a tokenizer.json may carry both: MiniLM's pads to 128
         backend.no_padding()
+        self.original, self.backend = backend, _with_own_tokens(backend)
+        backend = self.backend
         backend.encode_special_tokens = True  # "[SEP]" in a text is five characters, not the end of the example
-        self.backend = backend
         self.max_length = max_length
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         with_special, without = backend.encode("a", add_special_tokens=True).ids, backend.encode("a", add_special_tokens=False).ids
@@ -113,6 +118,20 @@ class SubwordTokenizer:
         raise UserError("the tokenizer has no unknown token ([UNK] or <unk>); use the tokenizer files that belong to the checkpoint")
 
 
+def _with_own_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer with those of its special tokens that steer nothing as plain added ones, which are found in a text."""
+    from tokenizers import Tokenizer
+
+    post_processed = {backend.id_to_token(number) for number in backend.encode("", "", add_special_tokens=True).ids}
+    own = {token.content for token in backend.get_added_tokens_decoder().values() if token.special} - CONTROL - post_processed
+    if not own:
+        return backend
+    content = json.loads(backend.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = token["special"] and token["content"] not in own
+    return Tokenizer.from_str(json.dumps(content))
+
+
 def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> SubwordTokenizer:
     """Reads `tokenizer.json` with `tokenizers`, anything else through transformers. Raises UserError.
 
@@ -121,7 +140,7 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     file = directory / "tokenizer.json"
     if file.is_file() and files.size(file) > SIZE_CAP:
         raise UserError(f"{file}: {files.size(file)} bytes, at most {SIZE_CAP} are read; is it the right file?")
-    backend = _from_json(file) if file.is_file() else _from_transformers(directory)
+    backend = _with_named_tokens(_from_json(file), directory, vocab_size=vocab_size) if file.is_file() else _from_transformers(directory)
     num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
     if num_pieces > vocab_size:
         raise UserError(
@@ -152,6 +171,60 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
             number = f"the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with"
             raise UserError(f"{file}: {number}; fetch it again")
     return backend
+
+
+def _with_named_tokens(backend: tokenizers.Tokenizer, directory: Path, *, vocab_size: int) -> tokenizers.Tokenizer:
+    """Adds tokens that only the files beside tokenizer.json name, as transformers does. Raises UserError for one of another number or without embedding."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in backend.get_added_tokens_decoder().values()} | CONTROL
+    for name, file, number, settings in _named_tokens(directory):
+        if name in known:
+            continue
+        known.add(name)
+        add = backend.add_special_tokens if settings.get("special", True) else backend.add_tokens
+        flags = {flag: bool(settings[flag]) for flag in ("single_word", "lstrip", "rstrip", "normalized") if flag in settings}
+        add([AddedToken(name, **flags)])
+        given = backend.token_to_id(name)
+        assert given is not None, name
+        if number is not None and given != number:
+            raise UserError(f"{file}: the added token {name!r} has the number {number}, which the vocabulary does not go on with; fetch it again")
+        if given >= vocab_size:
+            mend = "save the model after model.resize_token_embeddings(len(tokenizer)), or take the token out of the file"
+            raise UserError(f"{file}: the added token {name!r} has the number {given}, but the model {vocab_size} embeddings; {mend}")
+    return backend
+
+
+def _named_tokens(directory: Path) -> Iterator[tuple[str, Path, int | None, Mapping[str, Any]]]:
+    """`(token, file, its number where that says it, its settings)` of all that the files beside a tokenizer add to it. Raises UserError."""
+    config, added, special = (directory / name for name in ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"))
+    settings, numbers, roles = (_object(file) for file in (config, added, special))
+    decoder = settings.get("added_tokens_decoder")
+    for number, token in sorted((decoder if isinstance(decoder, dict) else {}).items(), key=lambda item: int(item[0]) if item[0].isdecimal() else -1):
+        if number.isdecimal() and isinstance(token, dict) and isinstance(token.get("content"), str):
+            yield token["content"], config, int(number), token
+    for name, number in sorted(((name, number) for name, number in numbers.items() if isinstance(number, int)), key=lambda item: item[1]):
+        yield name, added, number, {"special": False, "normalized": True}
+    for file, content in ((config, settings), (special, roles)):
+        for field in ("additional_special_tokens", "extra_special_tokens"):  # the second is transformers 5's name for the first
+            tokens = content.get(field) or []
+            for token in tokens.values() if isinstance(tokens, dict) else tokens if isinstance(tokens, list) else []:
+                flags = token if isinstance(token, dict) else {"content": token, "normalized": False}
+                if isinstance(flags.get("content"), str):
+                    yield flags["content"], file, None, flags | {"special": True}
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """A small JSON file's object; empty where there is none. Raises UserError."""
+    if not file.is_file():
+        return {}
+    if files.size(file) > SIZE_CAP:
+        raise UserError(f"{file}: {files.size(file)} bytes, at most {SIZE_CAP} are read; is it the right file?")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from None
+    return content if isinstance(content, dict) else {}
 
 
 def _from_transformers(directory: Path) -> tokenizers.Tokenizer:
@@ -200,7 +273,7 @@ def _check_vocabulary(file: Path, tokenizer: Any) -> None:
 def save_tokenizer(tokenizer: SubwordTokenizer, source: Path, directory: Path) -> None:
     """Writes tokenizer.json, and beside it the small files of `source` that transformers reads it with."""
     directory.mkdir(parents=True, exist_ok=True)
-    files.write_text(directory / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
+    files.write_text(directory / "tokenizer.json", tokenizer.original.to_str(pretty=True))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (source / name).is_file():
             files.write_bytes(directory / name, (source / name).read_bytes())

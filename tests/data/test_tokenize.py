@@ -321,6 +321,92 @@ def test_save_tokenizer(directory, tokenizer, tmp_path):
     assert SubwordTokenizer(tokenizer.backend, max_length=64).fingerprint == tokenizer.fingerprint
 
 
+# ---- a checkpoint's own special tokens ----
+
+OWN = ["[E1]", "[/E1]", "<url>", "@USER"]
+OWN_TEXTS = [
+    "[E1] anna [/E1] lives in [E1] paris [/E1] .", "anna[E1]bob", "see <url> now", "@USER was red", "@USER @USER <url><url>", "[e1] anna [ E1 ]",
+    "[E1", "the [/E1]", "<url>", "a new acme at oslo !",
+]  # fmt: skip
+NUMBERS = {name: len(tiny.PIECES) + i for i, name in enumerate(OWN)}
+FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}
+
+
+def in_tokenizer_json(directory: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.add_special_tokens(OWN)
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def in_file(file: str, content: dict) -> object:
+    return lambda directory: (directory / file).write_text(json.dumps(content))
+
+
+PLACES = {
+    "tokenizer.json": in_tokenizer_json,
+    "additional_special_tokens": in_file("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "additional_special_tokens": OWN}),
+    "extra_special_tokens": in_file("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "extra_special_tokens": OWN}),
+    "special_tokens_map.json": in_file("special_tokens_map.json", {"additional_special_tokens": OWN}),
+    "added_tokens.json": in_file("added_tokens.json", NUMBERS),
+    "added_tokens_decoder": in_file(
+        "tokenizer_config.json",
+        {"tokenizer_class": "BertTokenizer", "added_tokens_decoder": {str(number): {"content": name, **FLAGS} for name, number in NUMBERS.items()}},
+    ),
+}
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["", "vocab.txt"])
+@pytest.mark.parametrize("place", PLACES)
+def test_own_special_tokens_are_one_piece(directory, tmp_path, place, bare):
+    """Wherever a checkpoint names them, in texts and in words, as PyTorch's tokenizer has it; [SEP] stays letters, which is what keeps an example in one."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(directory, tmp_path / "own")
+    PLACES[place](tmp_path / "own")
+    if bare:
+        if place == "tokenizer.json":
+            pytest.skip("there is none")
+        (tmp_path / "own/tokenizer.json").unlink()
+        (tmp_path / "own/vocab.txt").write_text("\n".join(tiny.PIECES) + "\n")
+    ours = load_tokenizer(tmp_path / "own", vocab_size=128, max_length=64)
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "own")
+    for text in OWN_TEXTS:
+        assert ours.wrap(ours.text(text)[0]).tolist() == theirs(text)["input_ids"], text
+        words = text.split()
+        assert ours.words(words)[0].tolist() == theirs(words, is_split_into_words=True, add_special_tokens=False)["input_ids"], text
+    if place != "added_tokens.json":  # which transformers looks for in lowered text
+        assert [ours.pieces[i] for i in ours.text("[E1] anna")[0]] == ["[E1]", "anna"]
+    assert len(ours.text("[SEP] [CLS] [MASK]")[0]) > 9
+
+    save_tokenizer(ours, tmp_path / "own", tmp_path / "saved")
+    shutil.copy(directory / "config.json", tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved", vocab_size=128, max_length=64)
+    assert again.fingerprint == ours.fingerprint
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert [saved(text)["input_ids"] for text in OWN_TEXTS] == [theirs(text)["input_ids"] for text in OWN_TEXTS]
+
+
+def test_no_own_special_tokens_change_nothing(tokenizer):
+    assert tokenizer.original is tokenizer.backend
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("special_tokens_map.json", {"additional_special_tokens": [f"[T{i}]" for i in range(99)]}, r"the number 128, but the model 128 embeddings; .*resize"),
+        ("added_tokens.json", {"[E1]": 100}, "'\\[E1\\]' has the number 100, which the vocabulary does not go on with"),
+        ("added_tokens.json", "[", "not valid JSON"),
+    ],
+)
+def test_an_own_token_that_does_not_fit(directory, tmp_path, file, content, message):
+    shutil.copytree(directory, tmp_path / "own")
+    (tmp_path / "own" / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(tmp_path / "own", vocab_size=128, max_length=64)
+
+
 # ---- pairs ----
 
 
