@@ -417,7 +417,7 @@ def show(found: Examination) -> int:
         console.print(f"{num} problem{'s' * (num > 1)}: training would fail", style="bold red")
         return errors.USER_ERROR
     noted = f", {len(found.warnings)} warning{'s' * (len(found.warnings) > 1)}" if found.warnings else ""
-    console.print(f"no problem found{noted}; the same command without --mode=doctor trains", style="bold green")
+    console.print(f"no problem found{noted}; the same command with train in place of doctor trains", style="bold green")
     return errors.OK
 
 

@@ -1,25 +1,10 @@
 """Flags to config to run; no logic.
 
-    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|export|compile|doctor|report] [--config.SECTION.FIELD=VALUE ...]
-    python -m flaxft.main --mode=compare RUN RUN ... [--output=FILE.md]
+    flaxft train tickets.csv
+    flaxft train --config=ner [--workdir=DIR] [--config.SECTION.FIELD=VALUE ...]
+    python -m flaxft.main --config=configs/ner.py [--workdir=DIR] [--mode=train|eval|predict|...] [--config.SECTION.FIELD=VALUE ...]
 
---config   a Python file with get_config() that returns a flaxft Config; FILE:ARG calls get_config(ARG). With a run's --workdir, the other modes need none
---workdir  where the run lives; default runs/<name of the config>. The same command again resumes
---mode     train (then evaluate; the default) | eval (score every split that has a path) | predict (--input) | export (--target) |
-           compile (the largest step of the run, for the devices here or for a --topology that is not: memory, traffic, the fastest it can be) |
-           doctor (look at all that a run needs, without training; every problem is one line) | report (write a run's report again) |
-           compare (a table over several runs, and compare.png; those that differ only in the seed are one row)
---seeds    for train: so many runs, of the seeds 1, 2, ..., in DIR/seed-1, DIR/seed-2, ...; ends with mean and spread of every score
---input    for predict: what a split may be (csv, tsv, jsonl, json, parquet, conll, hub:NAME, ...), or .txt with one text a line; a JSON line per record
-           comes out, in order, as soon as it is there; labels in the input are not read
---output   for predict: a file for those lines instead of the terminal, whole or not there; for export: a folder instead of WORKDIR/export/TARGET;
-           for compare: the table as Markdown, and its picture beside it
---keep     for predict: columns of the input that come back, such as --keep=id,date; * is all of them
---top_k    for predict: so many scores of labels a text, the largest; 3, or all
---target   for export: hf (the default), or the name of another file of flaxft/export: flax_msgpack, stablehlo, onnx, ...
---task     for export: one task of a run of several; without it each goes into a folder of its own
---topology for compile: a TPU such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:2x4, with pip install flaxft[tpu]; no TPU is needed
---dtype    for export to hf: float32 (the default) or bfloat16 weights
+`flaxft --help` and `flaxft COMMAND --help` say what there is; their text is in flags.py and help.py.
 """
 
 from __future__ import annotations
@@ -37,8 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from flaxft import errors, files, processes
-from flaxft.errors import Interrupted, UsageError, UserError, printable_lines
+from flaxft import errors, files, help, processes
+from flaxft.errors import Interrupted, UsageError, UserError, printable, printable_lines
+from flaxft.version import VERSION
 
 if TYPE_CHECKING:
     from flaxft.command import Command
@@ -47,23 +33,30 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; a user's mistake is one line on stderr."""
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__)
-        return errors.OK
     before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)} if _is_main_thread() else {}
     try:
+        if help.is_asked(arguments):
+            print(help.text(arguments), flush=True)
+            return errors.OK
+        if "--version" in arguments:
+            print(f"flaxft {VERSION}", flush=True)
+            return errors.OK
         with _importing("flaxft.command"):
             from flaxft.command import parse
 
         command = parse(arguments, modes=list(MODES))
-        return MODES[command.mode](command) or errors.OK
+        for note in command.notes:
+            print(printable(note), file=sys.stderr, flush=True)
+        code = MODES[command.mode](command) or errors.OK
+        sys.stdout.flush()
+        return code
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OK
     except OSError as error:
@@ -227,15 +220,29 @@ def compile_ahead(command: Command) -> None:
 
 
 def doctor(command: Command) -> int:
+    if command.config is None and command.workdir is None:
+        from flaxft import machine
+
+        return machine.show(machine.examine())
     from flaxft.doctor import examine, show
 
     if command.config is None or command.workdir is None:
-        raise UsageError("--config is missing; give --config=configs/ner.py, or the --workdir of a run")
+        raise UserError(f"{command.workdir} holds no run; give --config=ner, a file such as tickets.csv, or the folder of a run")
     return show(examine(command.config, command.workdir))
+
+
+def init(command: Command) -> None:
+    from flaxft import draft
+
+    if command.config is None or command.data is None:
+        raise UsageError("no file to look at; give one, as in flaxft init tickets.csv")
+    file = draft.write(command.config, data=command.data, notes=command.notes, output=command.output)
+    print(f"wrote {file}; look at it, then: flaxft train --config={file}")
 
 
 MODES: dict[str, Callable[[Command], int | None]] = {
     "train": train, "eval": evaluate, "predict": predict, "export": export, "compile": compile_ahead, "doctor": doctor, "report": report, "compare": compare,
+    "init": init,
 }  # fmt: skip
 
 
@@ -245,10 +252,18 @@ def _unraisable(problem: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(problem)
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """The program `flaxft`, and `python -m flaxft`: without arguments it shows the short help. Ends the process."""
     sys.unraisablehook = _unraisable
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
+    _end(main(sys.argv[1:] or ["--help"]))
+
+
+def _end(code: int) -> None:
     if code in (errors.SIGINT, errors.SIGTERM):
         os._exit(code)  # without waiting for programs that XLA has begun to compile
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.unraisablehook = _unraisable
+    _end(main(sys.argv[1:]))

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxft.command import apply_overrides, from_file, parse
-from flaxft.config import from_json, to_json
+from flaxft.config import FACTS, from_json, to_json
+from flaxft.errors import UserError
 from flaxft.main import MODES
 from tests.bad_inputs.corpus import config_file
 
@@ -148,8 +149,101 @@ def test_what_a_command_imports_is_left_to_no_collector_and_the_rest_is(tmp_path
     """In a process of its own, where nothing is imported yet; a second command imports nothing and freezes nothing more."""
     code = (
         "import gc, sys; from flaxft.main import main\n"
-        "before = gc.get_freeze_count(); main(['--mode=doctor']); first = gc.get_freeze_count()\n"
-        "main(['--mode=doctor']); print(before, first > 100_000, gc.get_freeze_count() == first, gc.isenabled())"
+        "before = gc.get_freeze_count(); main(['--mode=eval']); first = gc.get_freeze_count()\n"
+        "main(['--mode=eval']); print(before, first > 100_000, gc.get_freeze_count() == first, gc.isenabled())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["0", "True", "True", "True"], done.stderr
+
+
+# ---- sub-commands and their words ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with a file of data, one without suffix, a model and a run."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{i},my card number {i} is late again today,{('refund', 'card', 'other')[i % 3]}\n" for i in range(30))
+    for name in ("tickets.csv", "mlm"):
+        (tmp_path / name).write_text(f"ticket_id,body,queue\n{rows}")
+    for name, content in (("model", {"model_type": "bert"}), ("runs/ner", {"config": to_json(from_file("ner")), "facts": dict.fromkeys(FACTS)})):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def words(*arguments: str) -> Any:
+    return parse(arguments, modes=list(MODES))
+
+
+SAME = [
+    ("train --config=ner", "--config=configs/ner.py"),
+    ("train ner", "--config=configs/ner.py"),
+    ("train ner.py", "--config=configs/ner.py"),
+    ("train configs/ner.py", "--config=configs/ner.py"),
+    ("train ner --workdir=a --config.seed=3", "--config=configs/ner.py --workdir=a --config.seed=3"),
+    ("train glue:sst2", "--config=configs/glue.py:sst2"),
+    ("train ner --optim.learning_rate=0.5 --noconfig.data.cache", "--config=configs/ner.py --config.optim.learning_rate=0.5 --config.data.cache=false"),
+    ("train ner --nodata.cache --evals.validation.every=3", "--config=configs/ner.py --config.data.cache=false --config.evals.validation.every=3"),
+    ("train ner --model=some/model", "--config=configs/ner.py --config.model.path=some/model"),
+    ("train --mesh.data -1 ner", "--config=configs/ner.py --config.mesh.data=-1"),
+    ("eval runs/ner", "--mode=eval --workdir=runs/ner"),
+    ("eval runs/ner --task.test=x.conll", "--mode=eval --workdir=runs/ner --config.task.test=x.conll"),
+    ("predict runs/ner texts.txt", "--mode=predict --workdir=runs/ner --input=texts.txt"),
+    ("predict runs/ner --input texts.txt", "--mode=predict --workdir=runs/ner --input=texts.txt"),
+    ("export runs/ner --target=onnx", "--mode=export --workdir=runs/ner --target=onnx"),
+    ("report runs/ner", "--mode=report --workdir=runs/ner"),
+    ("compare runs/ner runs/b", "--mode=compare runs/ner runs/b"),
+    ("doctor runs/ner", "--mode=doctor --workdir=runs/ner"),
+    ("doctor ner", "--mode=doctor --config=ner"),
+    ("compile ner --topology=v5e:2x4", "--mode=compile --config=ner --topology=v5e:2x4"),
+    ("doctor", "--mode=doctor"),
+]
+
+
+@pytest.mark.parametrize(("short", "flags"), SAME, ids=[pair[0] for pair in SAME])
+def test_a_sub_command_is_its_flags(here, short, flags):
+    assert words(*short.split()) == words(*flags.split())
+
+
+def test_a_file_of_data_is_its_own_config(here):
+    command = words("train", "tickets.csv")
+    assert (command.mode, command.workdir, command.data, command.config.task.train) == ("train", Path("runs/tickets"), "tickets.csv", "tickets.csv")
+    assert command.notes[0] == "tickets.csv: sequence classification; text in 'body', one label in 'queue'"
+    assert "--model=" in command.notes[1]
+    command = words("train", "tickets.csv", "--model=some/model", "--task.label_column=queue", "--task.text_columns=ticket_id,body", "--workdir=a")
+    assert (command.config.model.path, command.config.task.text_columns, command.workdir) == ("some/model", ("ticket_id", "body"), Path("a"))
+    assert command.notes[1] == "encoder: some/model"
+
+
+def test_a_file_of_data_beside_a_config(here):
+    command = words("train", "--config=intent", "tickets.csv")
+    assert (command.config.task.train, command.workdir, command.notes) == ("tickets.csv", Path("runs/tickets"), ())
+    assert words("doctor", "mlm", "--task.format=csv").data == "mlm"  # a file of that name goes before the config
+    assert words("doctor", "./tickets.csv").workdir == Path("runs/tickets")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("tickets.csv", "'tickets.csv' is no sub-command and no flag; did you mean flaxft train tickets.csv?"),
+        ("trian tickets.csv", "'trian' is no sub-command and no flag; did you mean 'train'?"),
+        ("train tickets.csv tickets.csv", "is a second file; say what it is for: --config.task.validation=tickets.csv or --config.task.test=tickets.csv"),
+        ("train ner more", "'more' is one word too many"),
+        ("train model", "model is a model, and not data; give --model=model"),
+        ("train runs/ner", "runs/ner is a run; the command that began it goes on with it, and flaxft eval runs/ner scores it"),
+        ("train ner --config=intent", "'ner' and --config=intent are both given"),
+        ("predict runs/ner a.txt --input=b.txt", "'a.txt' and --input=b.txt are both given"),
+        ("train nre", "--config=nre: no such file"),
+        ("train nre.csv", "nre.csv: no such file"),
+        ("train tickets.csv --config.task.train=a.csv --config=intent", "--config.task.train is given twice"),
+        ("train ner --model=a --config.model.path=b", "--config.model.path is given twice"),
+        ("eval runs/ner --model=other", "holds a run that began with"),
+        ("eval runs/ner --seeds=3", "--seeds is for --mode=train, not for eval"),
+        ("predict runs/ner a.txt --target=hf", "--target is for --mode=export"),
+    ],
+)
+def test_words_that_do_not_fit(here, arguments, said):
+    with pytest.raises(UserError) as error:
+        words(*arguments.split())
+    assert said in str(error.value)

@@ -62,7 +62,7 @@ def look(config: Path, capsys, *overrides: str) -> tuple[int, str, list[str]]:
 def test_a_sound_config(config, capsys):
     code, out, problems = look(config, capsys, "--config.data.max_length=12")
     assert (code, problems) == (errors.OK, [])
-    assert "no problem found" in out and "without --mode=doctor trains" in out
+    assert "no problem found" in out and "with train in place of doctor trains" in out
     cfg = tiny.config(config.parent, **{"data.max_length": 12})
     found = examine(cfg, config.parent / "run")
     train = found.splits["train"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flaxft import synonyms
 from flaxft.checkpoint import Checkpointing
 from flaxft.command import _find, from_file
 from flaxft.config import Config, Eval
@@ -53,6 +54,11 @@ OLD = {
         *"model_type use_fast_tokenizer train_ref_file validation_ref_file validation_split_percentage mlm_probability pad_to_max_length".split(),
         *"line_by_line gradient_checkpointing".split(),
     ],
+    "transformers.Trainer": (
+        "max_steps lr_scheduler_type warmup_ratio max_grad_norm gradient_accumulation_steps fp16 bf16 label_smoothing_factor eval_strategy"
+        " evaluation_strategy save_strategy save_total_limit load_best_model_at_end metric_for_best_model greater_is_better early_stopping_patience"
+        " resume_from_checkpoint report_to logging_dir dataloader_num_workers no_cuda use_cpu train_batch_size torch_compile"
+    ).split(),
 }  # fmt: skip
 
 
@@ -60,6 +66,11 @@ def rows() -> list[tuple[str, str]]:
     """(then, now) of the tables of flags."""
     flags = TEXT.partition("## What was wrong")[0]
     return [(cells[0], cells[1]) for line in flags.splitlines() if line.startswith("| ") and len(cells := line.strip("| ").split(" | ")) == 2]
+
+
+def test_the_command_line_answers_with_what_this_page_says():
+    """`flaxft/synonyms.py` has the rows of this page, in its order."""
+    assert [(" ".join(re.findall(r"--(\w+)", then)), now.replace("`", "")) for then, now in rows() if "--" in then] == list(synonyms.TABLE)
 
 
 @pytest.mark.parametrize("script", OLD)
