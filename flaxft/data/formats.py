@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flaxft.data.arrow import is_parquet, read_parquet
+from flaxft.data.arrow import is_arrow, is_parquet, read_arrow, read_parquet
 from flaxft.data.columns import looks_like_columns, read_columns
 from flaxft.data.compression import without_suffix
 from flaxft.data.content import Content, Placed, check_text
@@ -37,6 +37,7 @@ class Format(NamedTuple):
 # Where the suffix is none of these, it is the first format whose sniffer knows the file.
 FORMATS = (
     Format("parquet", read_parquet, (".parquet",), is_parquet, where=": row {}", is_text=False),
+    Format("arrow", read_arrow, (".arrow", ".feather", ".ipc"), is_arrow, where=": row {}", is_text=False),
     Format("squad", read_squad, (".json",), looks_like_squad, where=": {}"),
     Format("jsonl", read_json, (".jsonl", ".json"), looks_like_json_lines),
     Format("columns", read_columns, (".conll", ".bio", ".iob", ".iob2", ".txt"), looks_like_columns, takes_comment=True),

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from flaxft.data.base import Record, Records, Source
 from flaxft.data.compression import unpack
 from flaxft.data.content import Content, read_bytes
+from flaxft.data.folders import files_of
 from flaxft.data.formats import Format, find_format, guess_format, read
 from flaxft.data.spool import Packed
 from flaxft.errors import UserError
 
 KEPT = 4  # files whose records are kept: a task looks through its train split for labels, and a run opens the split anew, often of several tasks
-_opened: dict[tuple[str, str], Records] = {}  # (path, fingerprint) -> records, the last one last
+_opened: dict[tuple[tuple[str, ...], str], Records] = {}  # (paths, fingerprint) -> records, the last one last
 
 
-def open_source(path: str, *, split: str, format: str | None = None, comment: str = "", max_examples: int | None = None) -> Source:
-    """The records of a file, or of `hub:NAME[/SUBSET][@REVISION][#SPLIT]`.
+def open_source(path: str | Sequence[str], *, split: str, format: str | None = None, comment: str = "", max_examples: int | None = None) -> Source:
+    """The records of a file, of several (`files_of`: a glob, a folder, a list of paths), or of `hub:NAME[/SUBSET][@REVISION][#SPLIT]`.
 
     A file's format is `format`, or follows from the suffix (`.gz` may stand behind it), or else from the content. Records are:
     columns: one sentence each, `{"0": [token, ...], "1": [...], ...}`, a list per column; jsonl, parquet: the object or row as it is;
@@ -28,7 +31,7 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
     layout if it begins so.
 
     Args:
-      split: which split of a hub data set; a file is one split.
+      split: which split of a hub data set or of a folder; a file is one split.
       comment: in a column file, lines that begin so at the start of a sentence are skipped. None by default: `#` is a token of tweets.
       max_examples: only the first so many records.
 
@@ -36,42 +39,69 @@ def open_source(path: str, *, split: str, format: str | None = None, comment: st
     """
     if max_examples is not None and max_examples < 1:
         raise UserError(f"max_examples={max_examples}: give at least 1, or None for all records")
-    if path.startswith("hub:"):
+    if isinstance(path, str) and path.startswith("hub:"):
         if format or comment:
             raise UserError(f"{path}: format and comment are for files; leave them out for a hub data set")
         from flaxft.data.hub import open_hub
 
         return open_hub(path, split=split, max_examples=max_examples)
-    file, kind, fingerprint = _open_file(path, format=format, comment=comment)
-    fingerprint = hashlib.sha256(repr((fingerprint, max_examples)).encode()).hexdigest()
-    key = path, fingerprint  # of the content as it is now, so that what is kept is never old
+    files = files_of(path, split=split)
+    parts = [_open(file, format=format, comment=comment, is_kept=len(files) == 1) for file in files]
+    content = parts[0].fingerprint if len(parts) == 1 else [part.fingerprint for part in parts]
+    fingerprint = hashlib.sha256(repr((content, max_examples)).encode()).hexdigest()
+    key = files, fingerprint  # of the content as it is now, so that what is kept is never old
     found = _opened.get(key)
     if found is None:
         places, records = Packed(), Packed()
-        for place, record in itertools.islice(read(file, kind), max_examples):
-            places.append(place)
+        for number, place, record in itertools.islice(_placed(parts, format=format, comment=comment), max_examples):
+            places.append([number, place])
             records.append(record)
         if not records:
-            raise _no_records(path, kind)
-        found = _opened[key] = Records(path, fingerprint, records, places, where_format=kind.where)
+            raise _no_records(path, parts)
+        found = _opened[key] = FileRecords(_named(path), fingerprint, records, places, "", [(part.path, part.format.where) for part in parts])
         for old in list(_opened)[:-KEPT]:
             _opened.pop(old, None)
     return found
 
 
-def read_records(path: str, *, format: str | None = None, comment: str = "") -> Iterator[tuple[str, Record]]:
-    """`(place, record)` of each record of a file as `open_source` gives them, one by one: none is kept. The place is `train.csv:17`. Raises UserError."""
-    file, kind, _ = _open_file(path, format=format, comment=comment)
-    is_empty = True
-    for place, record in read(file, kind):
-        is_empty = False
-        yield path + kind.where.format(place), record
+def read_records(path: str | Sequence[str], *, split: str = "", format: str | None = None, comment: str = "") -> Iterator[tuple[str, Record]]:
+    """`(place, record)` of each record of a file, or of several, as `open_source` gives them, one by one: none is kept. The place is `train.csv:17`.
+
+    Raises UserError.
+    """
+    is_empty, parts = True, []
+    for file in files_of(path, split=split):
+        parts = [_open(file, format=format, comment=comment, is_kept=True)]
+        for _, place, record in _placed(parts, format=format, comment=comment):
+            is_empty = False
+            yield file + parts[0].format.where.format(place), record
     if is_empty:
-        raise _no_records(path, kind)
+        raise _no_records(path, parts)
 
 
-def _open_file(path: str, *, format: str | None, comment: str) -> tuple[Content, Format, str]:
-    """Content, format and a fingerprint of both. Raises UserError."""
+@dataclasses.dataclass(eq=False)
+class FileRecords(Records):
+    """Records of one file or several: a place is the number of the file, and the place in it."""
+
+    files: Sequence[tuple[str, str]]  # of each the path and how a place in it is said: ("train.conll", ":{}")
+
+    def where(self, index: int) -> str:
+        number, place = cast("tuple[int, int | str]", self.places[index])
+        path, where_format = self.files[number]
+        return path + where_format.format(place)
+
+
+class Part(NamedTuple):
+    """One file of a source."""
+
+    path: str
+    content: Content | None  # None for one of several: their contents are not all held at once
+    format: Format
+    fingerprint: str  # of content and format
+
+
+def _open(path: str, *, format: str | None, comment: str, is_kept: bool) -> Part:
+    """Raises UserError."""
     asked = find_format(format) if format is not None else None
     packed = read_bytes(path)
     content = hashlib.sha256(packed)
@@ -84,11 +114,26 @@ def _open_file(path: str, *, format: str | None, comment: str) -> tuple[Content,
         content.update(repr(sorted((Path(other).name, hashlib.sha256(data).hexdigest()) for other, data in others.items())).encode())
         file = Content(path, file.data, comment=comment, is_asked=file.is_asked, beside=others)
     content.update(repr((kind.name, comment)).encode())
-    return file, kind, content.hexdigest()
+    return Part(path, file if is_kept else None, kind, content.hexdigest())
 
 
-def _no_records(path: str, kind: Format) -> UserError:
-    return UserError(f"{path}: no records; expected at least one{kind.least}")
+def _placed(parts: Sequence[Part], *, format: str | None, comment: str) -> Iterator[tuple[int, int | str, Record]]:
+    """The number of the file, the place in it, and the record. Raises UserError."""
+    for number, part in enumerate(parts):
+        now = part if part.content is not None else _open(part.path, format=format, comment=comment, is_kept=True)
+        if now.fingerprint != part.fingerprint:
+            raise UserError(f"{part.path}: changed while it was read; start again when it is whole")
+        assert now.content is not None
+        for place, record in read(now.content, now.format):
+            yield number, place, record
+
+
+def _named(path: str | Sequence[str]) -> str:
+    return path if isinstance(path, str) else ", ".join(path)
+
+
+def _no_records(path: str | Sequence[str], parts: Sequence[Part]) -> UserError:
+    return UserError(f"{_named(path)}: no records; expected at least one{parts[0].format.least if parts else ''}")
 
 
 def checked(source: Source, *checks: Callable[[Record], object]) -> Source:

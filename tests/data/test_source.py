@@ -180,7 +180,8 @@ def test_refuses_paths(tmp_path: Path):
     path = write(tmp_path, "train.conll", "a\tO\n")
     refused(f"{tmp_path}/trian.conll: no such file; correct the path; did you mean 'train.conll'?", f"{tmp_path}/trian.conll")
     refused(f"{tmp_path}/none/a.conll: no such file, nor is there a folder '{tmp_path}/none'", f"{tmp_path}/none/a.conll")
-    refused(f"{tmp_path}: is a directory", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    refused(f"{tmp_path}/empty: is a directory without a file of a known kind", f"{tmp_path}/empty")
     refused(f"{path}/a.conll: ", f"{path}/a.conll")
     refused("a\0b: cannot be read", "a\0b")
 
@@ -195,7 +196,7 @@ def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: p
 
 def test_refuses_arguments(tmp_path: Path):
     path = write(tmp_path, "a.csv", "a\nb\n")
-    refused("format='cvs' is unknown; use one of parquet, squad, jsonl, columns, csv, tsv, text; did you mean 'csv'?", path, format="cvs")
+    refused("format='cvs' is unknown; use one of parquet, arrow, squad, jsonl, columns, csv, tsv, text; did you mean 'csv'?", path, format="cvs")
     refused("max_examples=0: give at least 1", path, max_examples=0)
     refused(f"{path}: comment='#' is for column files, but this one is read as csv", path, comment="#")
     refused("hub:a/b: format and comment are for files", "hub:a/b", format="csv")
