@@ -29,6 +29,8 @@ class Log:
     """How many steps lie between two lines of the log; metrics.jsonl has the losses of all steps anyhow."""
     report: bool = True
     """Whether report/index.html is written at the end: curves, scores and mistakes on one page."""
+    baseline: bool = True
+    """Fit simple baselines at the end, to score them beside the model: TF-IDF with a linear model, and the most frequent answer."""
     tensorboard: bool = True
     """Whether TensorBoard's event files are written, to the workdir's tensorboard/."""
     wandb: str = ""

@@ -7,6 +7,7 @@ part comes as plain blocks (`flaxft.tasks.base.Shows`).
 from __future__ import annotations
 
 import base64
+import datetime
 import importlib.metadata
 import itertools
 import json
@@ -56,16 +57,24 @@ def save_content(
     lengths: Mapping[str, np.ndarray],
     padding_to_longest: float,
     devices: Sequence[Any],
+    model: str,
+    num_records: Mapping[str, int],
+    contented: str,
 ) -> None:
     """Writes report/content.json: what the page needs and the run's other files do not hold.
 
-    sections: of each split that was scored; sources: what its records were read from; lengths: (num_features,) tokens of each split's features.
+    sections: of each split that was scored; sources: what its records were read from; lengths: (num_features,) tokens of each split's features; model: its
+    name, as given; contented: what the verdict says where it finds nothing.
     """
     content = {
         "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]) if sys.orig_argv else "",
         "machine": machine(devices),
         "versions": versions(),
         "sources": dict(sources),
+        "model": model,
+        "num_records": dict(num_records),
+        "contented": contented,
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "lengths": {name: np.bincount(found).tolist() for name, found in lengths.items()},
         "padding_to_longest": padding_to_longest,
         "sections": {name: configs.to_json(list(found)) for name, found in sections.items()},
@@ -77,7 +86,7 @@ def save_content(
 def write(workdir: Path) -> Path:
     """Makes report/index.html and its pictures anew from the files of a finished run; returns its path. Raises UserError."""
     content, config, results, plan = (_read(workdir / name) for name in ("report/content.json", "config.json", "results.json", "plan.json"))
-    steps = _steps(workdir / "metrics.jsonl")
+    steps = read_steps(workdir / "metrics.jsonl")
     main_metric = str(config["config"]["task"].get("main_metric", "")).removeprefix("-")
     folder = workdir / "report"
     for old in folder.glob("*.png"):
@@ -87,6 +96,9 @@ def write(workdir: Path) -> Path:
     page = _environment().get_template("report.html").render(
         name=workdir.absolute().name,
         main_metric=main_metric,
+        head=head_rows(content, config["config"], results),
+        verdict=results.get("verdict"),
+        baselines={name: baseline_rows(found, main_metric) for name, found in results.get("baselines", {}).items()},
         scores={name: score_rows(scores, main_metric) for name, scores in results["evals"].items()},
         labels={name: rows for name, rows in labels.items() if rows},
         details={name: rows for name, scores in results["evals"].items() if (rows := detail_rows(scores))},
@@ -126,6 +138,34 @@ def versions() -> dict[str, str]:
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+def head_rows(content: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run is, in a line each: model, data, rows, date, duration, seed, version. What an older run did not save is left out."""
+    data = {name: str(path) for name in content.get("num_records", {}) if (path := config["task"].get(name))}
+    rows = [
+        ("model", content.get("model", "")),
+        ("data", "; ".join(f"{name} {path}" for name, path in data.items()) or "; ".join(content["sources"].values())),
+        ("records", ", ".join(f"{name} {num:,}" for name, num in content.get("num_records", {}).items())),
+        ("finished", content.get("date", "")),
+        ("training", f"{results['steps']:,} steps in {shown_seconds(results['seconds'])}" if results["steps"] else "none"),
+        ("seed", str(config["seed"])),
+        ("flaxft", content["versions"].get("flaxft", "")),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def shown_seconds(seconds: float) -> str:
+    """"42 s", "12 min 30 s", "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def baseline_rows(found: Mapping[str, Mapping[str, float]], main_metric: str) -> list[tuple[str, str]]:
+    """Name and main metric of each baseline of a split, the best last."""
+    return [(name, shown_number(metrics[main_metric])) for name, metrics in found.items() if main_metric in metrics]
 
 
 def score_rows(scores: Mapping[str, float], main_metric: str) -> list[tuple[str, str, str]]:
@@ -315,5 +355,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error}); run the training again to write it anew") from None
 
 
-def _steps(file: Path) -> list[dict[str, Any]]:
+def read_steps(file: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one a step; none where there is no file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []

@@ -93,7 +93,7 @@ def config(folder: Path, **changes: Any) -> Config:
         optim=Optim(learning_rate=1e-2, warmup=0.1),
         data=Data(batch_size=8, max_length=32, eval_tokens=256, num_shapes=1),
         checkpoint=Checkpointing(every=5),
-        log=Log(every=4, report=False),  # a report takes seconds
+        log=Log(every=4, report=False, baseline=False),  # which take seconds
         evals={"validation": Eval()},
         num_epochs=2,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from flaxft.baseline import Baseline
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.models.base import Checkpoint, Encoder
@@ -144,6 +145,30 @@ class Looks(Protocol):
 
 
 @runtime_checkable
+class HasBaselines(Protocol):
+    """What a task has beside `Task` where there are simple ways to do it. A run fits them at its end and scores them as it scores the model."""
+
+    def baselines(self, records: Sequence[Record]) -> list[Baseline]:
+        """The simplest first, fitted on records of the train split in seconds: `flaxft.baseline` has them for texts."""
+        ...
+
+
+class LabelCounts(NamedTuple):
+    """How often each label of a split occurs, and how far that alone takes who guesses."""
+
+    counts: dict[str, int]  # of every label that the model knows; 0 where the split lacks it
+    noun: str  # what is counted: "labels", "entity types"
+    guess_loss: float | None  # the loss of who answers each time with these shares; None where the loss is weighted and tells nothing
+
+
+@runtime_checkable
+class CountsLabels(Protocol):
+    """What a task has beside `Task` where its records have labels that can be counted, or a loss that guessing has."""
+
+    def label_counts(self, records: Source) -> LabelCounts: ...
+
+
+@runtime_checkable
 class Several(Protocol):
     """What a task has beside `Task` where it is made of several: each has the head of its own name."""
 
@@ -268,6 +293,12 @@ def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
     if task.labels:
         return checkpoint.labels == task.labels
     return task.problem_type is None or len(checkpoint.labels or ()) == 1  # a head that gives one number
+
+
+def entropy(shares: np.ndarray) -> float:
+    """In nats: the loss of guessing with these shares, float (L,), which need not add up to 1."""
+    known = np.asarray(shares, float)[np.asarray(shares) > 0]
+    return float(-np.sum(known / known.sum() * np.log(known / known.sum()))) if len(known) else 0.0
 
 
 def interval(name: str, low: float, high: float) -> dict[str, float]:

@@ -12,10 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flaxft.baseline import Baseline
 from flaxft.data.base import Batch, Chain, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.errors import UserError, nearest
 from flaxft.models.base import Checkpoint, Encoder, EncoderOutput
-from flaxft.tasks.base import Looks, Predictions, Section, Shows, Task, Terms, WritesFiles, unlabelled
+from flaxft.tasks.base import (
+    CountsLabels,
+    HasBaselines,
+    LabelCounts,
+    Looks,
+    Predictions,
+    Section,
+    Shows,
+    Task,
+    Terms,
+    WritesFiles,
+    unlabelled,
+)
 
 TASK_ID = "task_id"  # the key of a batch that says to which task a slot belongs; the tasks' own keys are "NAME.key"
 TAKEN = ("text", "train", "validation", "test")  # names that mean something else in a result or a config
@@ -189,6 +202,25 @@ class Mixture:
                 found |= {f"{name}.{file}": content for file, content in task.files(own).items()}
         return found
 
+    def baselines(self, records: Sequence[Record]) -> list[Baseline]:
+        """The simplest way of each task together, and the best of each; none where a task has none."""
+        own: dict[str, list[Baseline]] = {}
+        for name, task in self.tasks.items():
+            of_task = [_own_record(record) for record in records if record["task"] == name]
+            own[name] = task.baselines(of_task) if isinstance(task, HasBaselines) and of_task else []
+        if not all(own.values()):
+            return []
+        most = max(map(len, own.values()))
+        return [_together({name: ones[0 if i == 0 else -1] for name, ones in own.items()}) for i in sorted({0, most - 1})]
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        """Of every task that counts, as "NAME/LABEL"; the loss of guessing is the sum of the tasks', where all know theirs."""
+        assert isinstance(records, Chain), "those of `records`"
+        found = {name: task.label_counts(records.sources[name]) for name, task in self.tasks.items() if isinstance(task, CountsLabels)}
+        losses = [self.loss_weights.get(name, 1.0) * one.guess_loss for name, one in found.items() if one.guess_loss is not None]
+        counts = {f"{name}/{label}": count for name, one in found.items() for label, count in one.counts.items()}
+        return LabelCounts(counts, "labels", sum(losses) if len(losses) == len(self.tasks) else None)
+
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
@@ -301,6 +333,23 @@ def view(batch: Batch, name: str, *, number: int, keys: Sequence[str]) -> Batch:
     shared["example_weight"] = batch["example_weight"] * mine
     shared["example_group"] = jnp.where(mine, batch["example_group"], -1)
     return shared | {key: batch[f"{name}.{key}"] for key in keys}
+
+
+def _together(own: Mapping[str, Baseline]) -> Baseline:
+    """One way for each task, as one."""
+
+    def predict(records: Sequence[Record]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = [{}] * len(records)
+        for name, one in own.items():
+            places = [i for i, record in enumerate(records) if record["task"] == name]
+            for i, result in zip(places, one.predict([_own_record(records[i]) for i in places]), strict=True):
+                found[i] = {name: result}
+        return found
+
+    names = {name: one.name for name, one in own.items()}
+    same = len(set(names.values())) == 1
+    name = next(iter(names.values())) if same else ", ".join(f"{name}: {one}" for name, one in names.items())
+    return Baseline(name, predict, sum(one.num_records for one in own.values()))
 
 
 def _own_record(record: Record) -> Record:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_columns, without_label, without_train
@@ -27,7 +28,20 @@ from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import binary_cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Claim,
+    LabelCounts,
+    Predictions,
+    Reliability,
+    Section,
+    Table,
+    Terms,
+    cut_text,
+    entropy,
+    interval,
+    interval_line,
+)
 
 LABELS = ("labels", "label", "categories", "emotions", "tags")
 METRICS = ("macro_f1", "micro_f1", "samples_f1", "exact_match", "-hamming_loss", "micro_average_precision", "macro_average_precision", "-loss")
@@ -231,6 +245,23 @@ class MultiLabelClassification:
             ]
             sections.append(Table(title, ("text", "label", "score"), tuple(rows), total=len(places)))
         return sections
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        known = [record for record in records if self._has_label(record)]
+        gold = np.stack([self._is_label(record) for record in known])
+        return baseline.of_label_sets(known, self._texts, gold, decode=lambda record, found: self.decode(record, (), [found]))
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        """The loss of guessing is the mean over labels of each one's own."""
+        num, counts = 0, dict.fromkeys(self.labels, 0)
+        for record in records:
+            if self._has_label(record):
+                num += 1
+                for label in self._gold(record):
+                    counts[label] = counts.get(label, 0) + 1
+        is_plain = not self.positive_weights and not self.focal_gamma
+        losses = [entropy(np.asarray([count, num - count])) for count in counts.values()]
+        return LabelCounts(counts, "labels", float(np.mean(losses)) if is_plain and losses else None)
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from flaxft import baseline
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import has_label, label_column, without_label
@@ -29,7 +30,19 @@ from flaxft.metrics.confidence import (
     with_confidence,
 )
 from flaxft.models.base import Checkpoint, Encoder
-from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Claim,
+    LabelCounts,
+    Predictions,
+    Reliability,
+    Section,
+    Table,
+    Terms,
+    cut_text,
+    interval,
+    interval_line,
+)
 
 # Where they stand when the fields do not say, the first that is there. The first of each is how raw questions and results have it.
 QUESTIONS = ("question", "question_stem", "sent1", "ctx", "context")
@@ -196,6 +209,33 @@ class MultipleChoice:
             Reliability("Calibration", calibration_curves(decoded, right)),
             Table("Mistakes made with most confidence", ("question", "right", "given", "confidence"), tuple(rows), total=len(wrong)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        """The most frequent place, and the choice whose words are most like the question's."""
+        places = np.bincount([self._gold(record) for record in records if self._has_label(record)])
+        shares = np.log((places + 0.5) / (places.sum() + 0.5 * len(places)))
+        features = baseline.TextFeatures([[text] for record in records for text in self._question_and_choices(record)])
+
+        def answer(record: Record, odds: np.ndarray) -> dict[str, Any]:
+            """odds: of the first choices, on the logarithmic scale; what lies beyond is as unlikely as the least."""
+            own = np.r_[odds, np.full(len(self._choices(record)), odds.min())][: len(self._choices(record))]
+            own = own - np.log(np.exp(own).sum())
+            return self.decode(record, (), [{"log_probability": one} for one in own])
+
+        def by_place(records: Sequence[Record]) -> list[dict[str, Any]]:
+            return [answer(record, shares) for record in records]
+
+        def by_words(records: Sequence[Record]) -> list[dict[str, Any]]:
+            return [answer(one, odds) for one, odds in zip(records, baseline.cosines(records, self._question_and_choices, features), strict=True)]
+
+        return [baseline.Baseline(baseline.MAJORITY, by_place, len(records)), baseline.Baseline(baseline.COSINE, by_words, len(records))]
+
+    def _question_and_choices(self, record: Record) -> list[str]:
+        return [f"{self._question(record)} {self._start(record)}", *self._choices(record)]
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        """No labels; who guesses takes each choice as often."""
+        return LabelCounts({}, "choices", float(np.mean([np.log(len(self._choices(record))) for record in records])))
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import has_label, label_column, without_label
@@ -24,7 +25,19 @@ from flaxft.metrics.regression import regression_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import squared_error
-from flaxft.tasks.base import NUM_SHOWN, Claim, Predictions, Scatter, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Claim,
+    LabelCounts,
+    Predictions,
+    Scatter,
+    Section,
+    Table,
+    Terms,
+    cut_text,
+    interval,
+    interval_line,
+)
 
 LABELS = ("score", "label", "labels", "similarity_score", "rating")
 SCORES = ("score", "similarity_score", "similarity", "rating", "relatedness_score")  # columns whose whole numbers are a scale, and no names
@@ -170,6 +183,15 @@ class Regression:
             Scatter("Predicted and gold", tuple(gold[drawn].tolist()), tuple(predicted[drawn].tolist())),
             Table("Largest errors", ("text", "gold", "predicted"), tuple(rows), total=len(worst)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        known = [record for record in records if self._has_label(record)]
+        numbers = [self._gold(record) for record in known]
+        return baseline.of_numbers(known, self._texts, numbers, decode=lambda record, found: self.decode(record, (), [found]))
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        """No labels; who answers with the mean has the variance for a loss."""
+        return LabelCounts({}, "numbers", float(np.var([self._gold(record) for record in records if self._has_label(record)])))
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 

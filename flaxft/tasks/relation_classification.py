@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
@@ -40,7 +42,22 @@ from flaxft.metrics.relations import OTHER, relation_counts, relation_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Claim, Matrix, Passage, Passages, Predictions, Reliability, Section, Span, Terms, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Claim,
+    LabelCounts,
+    Matrix,
+    Passage,
+    Passages,
+    Predictions,
+    Reliability,
+    Section,
+    Span,
+    Terms,
+    entropy,
+    interval,
+    interval_line,
+)
 
 TEXTS = ("text", "sentence", "tokens")  # where they stand when text_columns does not say; the first is how raw texts and results have it
 LABELS = ("relation", "label", "labels")
@@ -234,6 +251,22 @@ class RelationClassification:
             Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
             Passages("Mistakes made with most confidence", tuple(passages), len(wrong)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        """The text is read with its markers as words: "e1 child e1 was wrapped into the e2 cradle e2"."""
+        gold = [label_id(self._gold(record), self.labels) if self._has_label(record) else IGNORE for record in records]
+        decode = lambda record, found: self.decode(record, (), [found])  # noqa: E731
+        return baseline.of_labels(records, self._marked_words, gold, num_labels=len(self.labels), decode=decode)
+
+    def _marked_words(self, record: Record) -> list[str]:
+        text, *spans = self._marked(record)
+        for name, (start, end) in sorted(zip(ENTITIES[0], spans, strict=True), key=lambda entity: entity[1], reverse=True):
+            text = f"{text[:start]}{name} {text[start:end]} {name}{text[end:]}"
+        return [text]
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        counts = dict.fromkeys(self.labels, 0) | Counter(self._gold(record) for record in records if self._has_label(record))
+        return LabelCounts(counts, "relations", entropy(np.asarray(list(counts.values()))))
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import label_column, label_name, without_columns
@@ -38,6 +39,7 @@ KS = (1, 5, 10)
 CORRELATIONS = ("spearman", "pearson")
 RETRIEVAL = ("mrr", *(f"recall@{k}" for k in KS), "accuracy@1")
 NONE, ANCHOR, POSITIVE, NEGATIVE, LABELLED = range(-1, 4)  # what a text is to the loss
+NUM_FEATURES = 1024  # of words, and of letters, of the baseline's vectors
 CHUNK = 512  # queries whose similarities to all texts are held at once
 
 
@@ -267,6 +269,16 @@ class SentenceEmbedding:
             Scatter("Similarity and score", tuple(gold[drawn].tolist()), tuple(found[drawn].tolist())),
             Table("Pairs furthest from their rank", ("text", "other text", "score", "similarity"), tuple(rows), total=len(worst)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        """Texts are as alike as their TF-IDF vectors, of few enough features for all texts of a split to be compared."""
+        features = baseline.TextFeatures([[text] for record in records for text, _ in self._texts(record)], num_features=NUM_FEATURES)
+
+        def predict(records: Sequence[Record]) -> list[dict[str, Any]]:
+            vectors = [features.single([text for text, _ in self._texts(record)]).toarray() for record in records]
+            return [self.decode(record, (), [{"embedding": vector} for vector in own]) for record, own in zip(records, vectors, strict=True)]
+
+        return [baseline.Baseline(baseline.COSINE, predict, len(records))]
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

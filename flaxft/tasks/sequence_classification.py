@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
@@ -34,7 +35,21 @@ from flaxft.metrics.confidence import (
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
 from flaxft.ops.losses import cross_entropy, weighted_cross_entropy
-from flaxft.tasks.base import NUM_SHOWN, Claim, Matrix, Predictions, Reliability, Section, Table, Terms, cut_text, interval, interval_line
+from flaxft.tasks.base import (
+    NUM_SHOWN,
+    Claim,
+    LabelCounts,
+    Matrix,
+    Predictions,
+    Reliability,
+    Section,
+    Table,
+    Terms,
+    cut_text,
+    entropy,
+    interval,
+    interval_line,
+)
 
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
@@ -205,6 +220,15 @@ class SequenceClassification:
             Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
             Table("Mistakes made with most confidence", ("text", "label", "given", "confidence"), tuple(rows), total=len(wrong)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        gold = [self._label_id(record) for record in records]
+        return baseline.of_labels(records, self._texts, gold, num_labels=len(self.labels), decode=lambda record, found: self.decode(record, (), [found]))
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        counts = dict.fromkeys(self.labels, 0) | Counter(self._gold(record) for record in records if self._has_label(record))
+        is_plain = not self.class_weights and not self.label_smoothing and not self.focal_gamma
+        return LabelCounts(counts, "labels", entropy(np.asarray(list(counts.values()))) if is_plain else None)
 
     # ---- settings -------------------------------------------------------------------------------------------------------------------------------
 

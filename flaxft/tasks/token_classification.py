@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import re
@@ -16,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxft import baseline
 from flaxft.data import tags as schemes
 from flaxft.data import token_columns
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
@@ -32,6 +34,7 @@ from flaxft.ops.losses import cross_entropy
 from flaxft.tasks.base import (
     NUM_SHOWN,
     Claim,
+    LabelCounts,
     Matrix,
     Passage,
     Passages,
@@ -41,6 +44,7 @@ from flaxft.tasks.base import (
     Span,
     Table,
     Terms,
+    entropy,
     interval,
     interval_line,
 )
@@ -293,6 +297,30 @@ class TokenClassification:
             Reliability("Calibration", {"score": curve(scores, gold == predicted)} if len(scores) else {}, note="Of words."),
             Passages("Sentences with wrong tags", tuple(passages), len(wrong)),
         ]
+
+    def baselines(self, records: Sequence[Record]) -> list[baseline.Baseline]:
+        """Each word's most frequent tag; with plain tags the most frequent tag of all too, which is no entity otherwise."""
+        known = [record for record in records if self._has_tags(record)]
+        pairs = [(word, tag) for record in known for word, tag in zip(self._words(record), self._gold(record), strict=True) if tag != schemes.MISSING]
+        usual, tag = baseline.tags_of_words(pairs)
+        ways = {baseline.WORDS: tag} | ({baseline.MAJORITY: lambda words: [usual] * len(words)} if self.scheme == schemes.PLAIN else {})
+
+        def predict(records: Sequence[Record], *, way: Callable[[Sequence[str]], list[str]]) -> list[dict[str, Any]]:
+            return [{"words": list(self._words(record)), "tags": way(self._words(record))} for record in records]
+
+        return [baseline.Baseline(name, functools.partial(predict, way=way), len(known)) for name, way in reversed(ways.items())]
+
+    def label_counts(self, records: Source) -> LabelCounts:
+        """Entities of each type, or words of each plain tag. The loss of guessing is that of all words' tags."""
+        tags: Counter[str] = Counter()
+        for record in records:
+            if self._has_tags(record):
+                tags.update(tag for tag in self._gold(record) if tag != schemes.MISSING)
+        loss = entropy(np.asarray(list(tags.values())))
+        if self.scheme == schemes.PLAIN:
+            return LabelCounts(dict.fromkeys(self.labels, 0) | tags, "tags", loss)
+        types = {label.partition("-")[2]: 0 for label in self.labels if "-" in label}
+        return LabelCounts({name: tags[f"B-{name}"] for name in types}, "entity types", loss)
 
     def _interval(self, gold: np.ndarray, predicted: np.ndarray, lengths: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
         """The 95 % interval over sentences of the main metric, where it is one of these."""

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import json
 import logging
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import jax
 
-from flaxft import errors, files, processes, recipe, report
+from flaxft import errors, files, processes, recipe
 from flaxft.checkpoint import Checkpointer
 from flaxft.config import Config
 from flaxft.data.base import Batch
@@ -27,10 +26,11 @@ from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import Shows, Task, WritesFiles, fits_head
+from flaxft.tasks.base import fits_head
 from flaxft.train import prepare
 from flaxft.train import state as states
-from flaxft.train.evaluate import Evaluator, eval_shape, improves
+from flaxft.train.evaluate import Evaluator, Result, eval_shape, improves
+from flaxft.train.finish import Trained, finish
 from flaxft.train.lock import Lock
 from flaxft.train.meter import Meter
 from flaxft.train.parameters import parameters
@@ -223,35 +223,9 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     # ---- with the best weights, every split, once -----------------------------------------------------------------------------------------------
     best: dict[str, Any] = progress["best"] or {"step": step, "calibration": None}
     params = state.params if best["step"] == step else checkpointer.restore(best["step"], {"params": like["params"]})["params"]
-    finals, sections = {}, {}
-    for name in scored:
-        result = evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=poll)
-        finals[name] = result.metrics
-        sections[name] = task.sections(result.decoded, records[name]) if cfg.log.report and isinstance(task, Shows) else []
-        if processes.is_first():
-            _write_predictions(workdir / "predictions", name, task, result.decoded)
-        writer.line(f"\n{name}: {records[name].name}, {len(records[name]):,} records, weights of step {best['step']}\n")
-        writer.line(task.report(result.decoded, records[name]))
-    results = {"evals": finals, "steps": step, **meter.results(), "best": progress["best"], "recipe": {one.field: one._asdict() for one in choices}}
-    if processes.is_first():
-        files.write_json(workdir / "results.json", results)
-    if cfg.log.report and processes.is_first():
-        report.save_content(
-            workdir,
-            sections=sections,
-            sources={name: f"{one.name}, {len(one):,} records" for name, one in records.items()},
-            lengths={name: one.lengths for name, one in items.items()},
-            padding_to_longest=prepare.padding_to_longest(cfg, items["train"]),
-            devices=mesh.devices.ravel().tolist(),
-        )
-        writer.line(f"report in {report.write(workdir)}")
-    writer.line(f"results in {workdir / 'results.json'}")
-    return results
 
+    def score(name: str) -> Result:
+        return evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=poll)
 
-def _write_predictions(folder: Path, split: str, task: Task, decoded: list[dict[str, Any]]) -> None:
-    folder.mkdir(exist_ok=True)
-    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in decoded))
-    for name, content in task.files(decoded).items() if isinstance(task, WritesFiles) else ():
-        (folder / split).mkdir(exist_ok=True)
-        files.write_text(folder / split / name, content)
+    trained = Trained(cfg, checkpoint, inputs, plan.steps_per_epoch, step, progress["best"], workdir, mesh.devices.ravel().tolist(), choices)
+    return finish(trained, scored, score, meter.results, writer, poll)

@@ -26,6 +26,7 @@ class Meter:
     useful_tokens_per_second = tokens with segment_id > 0 / wall time of train steps, without compile, evaluation and saves.
     mfu = 6 * num_dense * useful tokens per second / the devices' peak: forward and backward of the parameters that are multiplied with (Kaplan et al. 2020,
     arXiv 2001.08361). Attention's own products and an MLM head's with the vocabulary are not counted, so it is a lower bound; padding does not count either.
+    A CPU's peak is measured, and again where a busy machine made it so small that the share is above 1; what cannot be is not shown.
     """
 
     def __init__(
@@ -122,6 +123,8 @@ class Meter:
 
     def results(self) -> dict[str, Any]:
         """What results.json says of the whole run; "windows" are the spans between two log lines since this process began."""
+        if self._peak and self._devices[0].platform == "cpu":  # at another moment, which may be less busy
+            self._peak = max(self._peak, peak_flops(self._devices) or 0.0)
         return {
             "seconds": round(self.totals["seconds"], 3),
             **self._speed(self.totals),
@@ -138,15 +141,21 @@ class Meter:
     def _speed(self, of: Mapping[str, Any]) -> dict[str, Any]:
         """Rates of a window or of the totals. mfu is None where the devices' peak is not known."""
         seconds = of["seconds"] or float("inf")
-        if self._peak is None:
-            self._peak = peak_flops(self._devices) or 0.0
-        mfu = round(6 * self._num_dense * of["tokens"] / seconds / self._peak, 4) if self._peak else None
+        mfu = self._mfu(6 * self._num_dense * of["tokens"] / seconds)
         return {
             "examples_per_second": round(of["examples"] / seconds, 2),
             "useful_tokens_per_second": round(of["tokens"] / seconds, 1),
             "mfu": mfu,
             "input_wait_fraction": round(of["waited"] / seconds, 4),
         }
+
+    def _mfu(self, flops: float) -> float | None:
+        """The share of the devices' peak that so many FLOP/s are; None where the peak is not known, or was measured too small twice."""
+        if self._peak is None:
+            self._peak = peak_flops(self._devices) or 0.0
+        if flops > self._peak > 0 and self._devices[0].platform == "cpu":
+            self._peak = max(self._peak, peak_flops(self._devices) or 0.0)
+        return round(flops / self._peak, 4) if flops <= self._peak and self._peak else None
 
     def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._num_compiles += event == COMPILE_EVENT

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from flaxft.data.workers import num_cpus
+
 # Dense bfloat16 FLOP/s of one jax device, by the first words of its `device_kind`; of V100 and T4 float16. TPU: cloud.google.com/tpu/docs (a v2 or v3 chip has
 # two devices); NVIDIA: the data sheets, without sparsity.
 PEAKS = {
@@ -37,7 +39,8 @@ SIZE = 1536  # of the matrices that a CPU is measured with: 7 GFLOP, some 40 ms 
 def peak_flops(devices: Sequence[Any]) -> float | None:
     """FLOP/s of all `devices` together; None for a kind that is not in the table.
 
-    A CPU's is measured: the best of three float32 products in numpy, which uses all cores whatever number of devices the host pretends to have.
+    A CPU's is measured: the best of three float32 products in numpy, which uses all cores whatever number of devices the host pretends to have. Of a busy
+    machine that is what the others leave, or what the product would have had alone, by the time that its threads were computing: whichever is more.
     """
     if devices[0].platform == "cpu":
         return _measured()
@@ -51,7 +54,7 @@ def _measured() -> float:
     a = np.ones((SIZE, SIZE), np.float32)
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began, began_computing = time.perf_counter(), time.process_time()
         a @ a
-        seconds.append(time.perf_counter() - began)
-    return float(2 * SIZE**3 / min(seconds))
+        seconds += [time.perf_counter() - began, (time.process_time() - began_computing) / num_cpus()]
+    return float(2 * SIZE**3 / min(one for one in seconds if one > 0))

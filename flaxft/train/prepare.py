@@ -36,6 +36,7 @@ class Inputs(NamedTuple):
     tokenizer: SubwordTokenizer
     records: dict[str, Source]
     items: dict[str, Items]
+    num_seen: Mapping[str, int] = {}  # of each other split, the records that are in the train split too
 
 
 def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]) -> Inputs:
@@ -52,8 +53,8 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         if line := look_at(task, records[name], split=name):
             logging.getLogger("flaxft").info("%s", line)
         items[name] = make_items(cfg, task, tokenizer, records[name], poll=poll)
-    warn_of_seen(records, items, poll=poll)
-    return Inputs(task, tokenizer, records, items)
+    num_seen = warn_of_seen(records, items, poll=poll)
+    return Inputs(task, tokenizer, records, items, num_seen)
 
 
 def check_max_length(cfg: Config, checkpoint: Checkpoint) -> None:
@@ -87,19 +88,21 @@ def look_at(task: Task, records: Source, *, split: str) -> str:
     return look.line
 
 
-def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> None:
-    """Says how many records of the other splits are in the train split too."""
+def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> dict[str, int]:
+    """Says how many records of the other splits are in the train split too, and returns it."""
     others = [name for name in items if name != "train"]
     if "train" not in items or not others:
-        return
+        return {}
     seen = items["train"].input_hashes()
+    counts = {}
     for name in others:
         poll()
-        num_seen = num_seen_records(items[name], seen)
+        counts[name] = num_seen = num_seen_records(items[name], seen)
         if num_seen:
             logging.getLogger("flaxft").warning(
                 "%s: %d of %d records are in the train split too, token by token; their scores say nothing of new text", name, num_seen, len(records[name])
             )
+    return counts
 
 
 def num_steps_of(cfg: Config, items: Items) -> int:

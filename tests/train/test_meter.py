@@ -79,9 +79,21 @@ def test_totals_span_resumes(clock, tmp_path):
 
 
 def test_mfu(clock, tmp_path, monkeypatch):
-    monkeypatch.setitem(PEAKS, "TPU v4", 1.0e6)
-    assert run(clock, tmp_path / "one", [device("TPU v4")]).results()["mfu"] == pytest.approx(6 * 1000 * 180 / 1.0e6, abs=1e-4)
-    assert run(clock, tmp_path / "two", [device("TPU v4")] * 2).results()["mfu"] == pytest.approx(6 * 1000 * 180 / 2.0e6, abs=1e-4)
+    monkeypatch.setitem(PEAKS, "TPU v4", 4.0e6)
+    assert run(clock, tmp_path / "one", [device("TPU v4")]).results()["mfu"] == pytest.approx(6 * 1000 * 180 / 4.0e6, abs=1e-4)
+    assert run(clock, tmp_path / "two", [device("TPU v4")] * 2).results()["mfu"] == pytest.approx(6 * 1000 * 180 / 8.0e6, abs=1e-4)
+
+
+def test_mfu_that_cannot_be(clock, tmp_path, monkeypatch, capsys):
+    """A CPU was measured at a busy moment: it is measured again, and where the share is above 1 still, none is shown."""
+    peaks = iter([1.0, 2.0e6, 1.0e6, 1.0e6])
+    monkeypatch.setattr(meters, "peak_flops", lambda devices: next(peaks))
+    assert run(clock, tmp_path / "busy", [device("cpu", platform="cpu")]).results()["mfu"] == pytest.approx(6 * 1000 * 180 / 2.0e6, abs=1e-4)
+    assert "54% mfu" in capsys.readouterr().out
+    monkeypatch.setattr(meters, "peak_flops", lambda devices: 1.0)
+    assert run(clock, tmp_path / "always", [device("cpu", platform="cpu")]).results()["mfu"] is None
+    assert run(clock, tmp_path / "table", [device("TPU v4")]).results()["mfu"] is None, "a peak from the table may be wrong too"
+    assert "mfu" not in capsys.readouterr().out
 
 
 def test_an_unknown_device_has_no_mfu(clock, tmp_path, capsys):
