@@ -129,7 +129,9 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
         prepare.check_evals(cfg, cfg.task)
     with found.looking():
         checkpoint = cfg.model.open()
+    of_encoder: tuple[recipe.Choice, ...] = ()
     if checkpoint is not None:
+        cfg, of_encoder = recipe.of_encoder(cfg, checkpoint)
         with found.looking():
             prepare.check_max_length(cfg, checkpoint)
         cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, max_length=min(cfg.data.max_length, checkpoint.encoder.max_length)))
@@ -184,8 +186,8 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
     plan: Plan | None = None
     if checkpoint is not None and task is not None and tokenizer is not None and "train" in items:
         inputs = prepare.Inputs(task, tokenizer, records, items)
-        cfg, choices = recipe.complete(cfg, checkpoint, num_examples=len(items["train"]))
-        found.facts["recipe"] = ", ".join(f"{one.field} {one.value:g} ({one.why})" for one in choices) or "the config's own"
+        cfg, of_data = recipe.of_data(cfg, checkpoint, num_examples=len(items["train"]))
+        found.facts["recipe"] = recipe.line(of_encoder + of_data).removeprefix("recipe: ")
         num_steps = prepare.num_steps_of(cfg, items["train"])
         with found.looking():
             make_schedule(cfg.optim, num_steps)

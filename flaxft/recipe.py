@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flaxft.config import Config
 from flaxft.models.base import Checkpoint
+from flaxft.tasks.base import Several
 
 
 class Size(NamedTuple):
@@ -30,12 +31,13 @@ class Size(NamedTuple):
 # ones are trained with, since they diverge above (Mosbach et al. 2021, arXiv 2006.04884, which also has 20 epochs for data sets of a few thousand texts).
 # The smaller ones: measured here, see benchmarks/README.md.
 SIZES = (
-    Size("very small", 256, learning_rate=1e-3, num_epochs=6, num_steps=600, max_epochs=20),
-    Size("small", 512, learning_rate=3e-4, num_epochs=4, num_steps=400, max_epochs=15),
-    Size("base", 768, learning_rate=5e-5, num_epochs=3, num_steps=300, max_epochs=10),
-    Size("large", math.inf, learning_rate=2e-5, num_epochs=3, num_steps=300, max_epochs=10),
+    Size("very small", 256, learning_rate=1e-3, num_epochs=6, num_steps=400, max_epochs=15),
+    Size("small", 512, learning_rate=3e-4, num_epochs=4, num_steps=200, max_epochs=15),
+    Size("base", 768, learning_rate=5e-5, num_epochs=3, num_steps=200, max_epochs=10),
+    Size("large", math.inf, learning_rate=2e-5, num_epochs=3, num_steps=200, max_epochs=10),
 )
 WARMUP = 0.1
+SENTENCE_POOLING = "mean"  # what sentence encoders were made with; [CLS] of most of them was never trained
 BAND = 8.0  # a rate further than this factor from the table's is worth a word
 
 
@@ -58,36 +60,57 @@ def band(checkpoint: Checkpoint) -> tuple[float, float]:
     return rate / BAND, rate * BAND
 
 
-def complete(cfg: Config, checkpoint: Checkpoint, *, num_examples: int) -> tuple[Config, tuple[Choice, ...]]:
-    """The config with a value for all that it left open, and what was chosen and why.
+def of_encoder(cfg: Config, checkpoint: Checkpoint) -> tuple[Config, tuple[Choice, ...]]:
+    """The config with a value for what it left open and the encoder decides: the rate, its warmup, and how a sequence head pools."""
+    size = size_of(checkpoint)
+    choices = []
+    if cfg.optim.learning_rate is None:
+        choices.append(Choice("optim.learning_rate", size.learning_rate, f"{size.name} encoder, hidden size {checkpoint.encoder.hidden_size}"))
+    if cfg.optim.warmup is None:
+        choices.append(Choice("optim.warmup", WARMUP, "usual"))
+    task = _pooled(cfg.task, checkpoint)
+    if task != cfg.task:
+        choices.append(Choice("task.pooling", SENTENCE_POOLING, "sentence encoder"))
+    of_optim = {one.field.removeprefix("optim."): one.value for one in choices if one.field.startswith("optim.")}
+    return dataclasses.replace(cfg, task=task, optim=dataclasses.replace(cfg.optim, **of_optim)), tuple(choices)
+
+
+def of_data(cfg: Config, checkpoint: Checkpoint, *, num_examples: int) -> tuple[Config, tuple[Choice, ...]]:
+    """The config with a number of epochs, where it left that open.
 
     Of 5,000 examples in batches of 32 an epoch has 157 steps. A small encoder takes 4 epochs, 628 steps; of 500 examples, 16 steps an epoch, 4 epochs would
-    be 64 steps, too few to learn anything, so that it takes as many epochs as the least number of steps needs, but at most 15.
+    be 64 steps, too few to learn anything, so that it takes as many epochs as the least number of steps needs, within a bound.
 
     num_examples: of the train split.
     """
+    if cfg.num_epochs is not None or cfg.num_steps is not None:
+        return cfg, ()
     size = size_of(checkpoint)
-    encoder = f"{size.name} encoder, hidden size {checkpoint.encoder.hidden_size}"
-    choices = []
-    if cfg.optim.learning_rate is None:
-        choices.append(Choice("optim.learning_rate", size.learning_rate, encoder))
-    if cfg.optim.warmup is None:
-        choices.append(Choice("optim.warmup", WARMUP, "usual"))
-    if cfg.num_epochs is None:
-        steps_per_epoch = math.ceil(num_examples / cfg.data.batch_size)
-        enough = math.ceil(size.num_steps / steps_per_epoch)
-        num_epochs = float(min(max(size.num_epochs, enough), size.max_epochs))
-        why = f"{num_examples:,} examples" if num_epochs == size.num_epochs else f"{num_examples:,} examples are few: at least {size.num_steps} steps"
-        choices.append(Choice("num_epochs", num_epochs, f"{why}, at most {size.max_epochs:g} epochs" if num_epochs == size.max_epochs else why))
-    return _with(cfg, {choice.field: choice.value for choice in choices}), tuple(choices)
+    enough = math.ceil(size.num_steps / math.ceil(num_examples / cfg.data.batch_size))
+    num_epochs = float(min(max(size.num_epochs, enough), size.max_epochs))
+    why = f"{num_examples:,} examples"
+    if num_epochs > size.num_epochs:
+        why += f" are few: at least {size.num_steps} steps{f', at most {size.max_epochs:g} epochs' if enough > size.max_epochs else ''}"
+    return dataclasses.replace(cfg, num_epochs=num_epochs), (Choice("num_epochs", num_epochs, why),)
 
 
-def _with(cfg: Config, values: Mapping[str, Any]) -> Config:
-    of_optim = {name.removeprefix("optim."): value for name, value in values.items() if name.startswith("optim.")}
-    own = {name: value for name, value in values.items() if "." not in name}
-    return dataclasses.replace(cfg, optim=dataclasses.replace(cfg.optim, **of_optim), **own)
+def _pooled(task: Any, checkpoint: Checkpoint) -> Any:
+    """The task, whose sequence head pools as suits the encoder where the config did not say; of several tasks each."""
+    if not checkpoint.is_sentence_encoder:
+        return task
+    if isinstance(task, Several):
+        return dataclasses.replace(task, tasks={name: _pooled(one, checkpoint) for name, one in task.tasks.items()})  # type: ignore[type-var]
+    has_open = "pooling" in {field.name for field in dataclasses.fields(task)} and task.pooling is None
+    return dataclasses.replace(task, pooling=SENTENCE_POOLING) if has_open else task
 
 
-def line(choices: tuple[Choice, ...]) -> str:
-    """One line for the terminal: "recipe: optim.learning_rate 3e-4 (small encoder, hidden size 384), ..."; empty where nothing was open."""
-    return f"recipe: {', '.join(f'{one.field} {one.value:g} ({one.why})' for one in choices)}" if choices else ""
+def line(choices: Sequence[Choice]) -> str:
+    """One line for the terminal: "recipe: optim.learning_rate 0.0003 (small encoder, hidden size 384), ..."."""
+    if not choices:
+        return "recipe: the config's own"
+    return f"recipe: {', '.join(f'{one.field} {shown(one.value)} ({one.why})' for one in choices)}"
+
+
+def shown(value: Any) -> str:
+    """A value as a flag takes it: 0.0003, 4, mean."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

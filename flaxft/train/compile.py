@@ -103,11 +103,12 @@ def compile_step(cfg: Config, topology: str | None) -> Step:
     devices = _devices(topology)
     mesh = make_mesh(cfg.mesh, devices)
     checkpoint = cfg.model.open()
+    cfg, _ = recipe.of_encoder(cfg, checkpoint)
     inputs = prepare.open_inputs(cfg, checkpoint, poll=lambda: None)
     if "train" not in inputs.items:
         raise UserError("task.train is empty; set --config.task.train=FILE")
     items, task = inputs.items["train"], inputs.task
-    cfg, _ = recipe.complete(cfg, checkpoint, num_examples=len(items))
+    cfg, _ = recipe.of_data(cfg, checkpoint, num_examples=len(items))
     num_steps = max(1, prepare.num_steps_of(cfg, items))
     plan = prepare.plan_of(cfg, checkpoint, inputs, mesh, num_steps=num_steps)
     pipeline = Pipeline(items, task.spec(), seed=cfg.seed, num_devices=num_row_shards(mesh), augment=task.augment)

@@ -78,11 +78,13 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     prepare.check_writable(workdir)
     mesh = make_mesh(cfg.mesh)
     checkpoint = cfg.model.open()
+    cfg, of_encoder = recipe.of_encoder(cfg, checkpoint)
     inputs = prepare.open_inputs(cfg, checkpoint, poll=poll)
     task, records, items = inputs.task, inputs.records, inputs.items
     if "train" not in items:
         raise UserError("task.train is empty; set --config.task.train=FILE, or use --mode=eval")
-    cfg, choices = recipe.complete(dataclasses.replace(cfg, task=task), checkpoint, num_examples=len(items["train"]))
+    cfg, of_data = recipe.of_data(dataclasses.replace(cfg, task=task), checkpoint, num_examples=len(items["train"]))
+    choices = of_encoder + of_data
     num_steps = prepare.num_steps_of(cfg, items["train"])
     schedule = make_schedule(cfg.optim, num_steps)
     loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
@@ -108,7 +110,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     state = jax.jit(create, out_shardings=shardings)(params)
     for line in prepare.describe(cfg, inputs, plan, state, mesh, loaded.fresh):
         writer.line(line)
-    writer.line(recipe.line(choices) or "recipe: the config's own")
+    writer.line(recipe.line(choices))
     writer.table("Parameters", *parameters(state))
     for name in set(cfg.evals) - set(evals):
         writer.line(f"note: evals names {name}, which has no path; {'it is not scored' if evals else 'without scores the last weights are the best'}")
