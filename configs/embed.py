@@ -4,7 +4,7 @@ r"""Sentence embeddings: pairs with a score of how alike they are (STS-B), or te
         --config.task.validation=validation.jsonl --config.task.test=test.jsonl
     python -m flaxft.main --config=configs/embed.py:retrieval --workdir=runs/retrieval --config.model.path=DIR --config.task.train=train.jsonl ...
 
-The first takes pairs with a score: columns sentence1, sentence2 and score, and the recipe of Sentence-BERT (arXiv 1908.10084). The second takes texts with a
+The first takes pairs with a score: columns sentence1, sentence2 and score, as in Sentence-BERT (arXiv 1908.10084). The second takes texts with a
 label (text, label), or pairs that belong together (anchor, positive, and negative where there are hard ones): the rest of a step's texts are the negatives.
 
 scores: with the packaged encoder on two CPU cores, nothing tuned: STS-B test Spearman 0.572, BANKING77 test MRR 0.812; see benchmarks/README.md
@@ -15,7 +15,6 @@ from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
 from flaxft.errors import UserError
 from flaxft.models.hf import Pretrained
-from flaxft.optim import Optim
 from flaxft.tasks.sentence_embedding import SentenceEmbedding
 
 
@@ -25,7 +24,6 @@ def get_config(kind="similarity"):
     cfg = Config(
         task=SentenceEmbedding(train="", validation="", test=""),
         model=Pretrained(path=str(encoder.DIRECTORY)),
-        optim=Optim(learning_rate=2e-5, warmup=0.1),
         data=Data(batch_size=16, max_length=128),
         evals={"validation": Eval()},
         num_epochs=4,

@@ -3,7 +3,7 @@ r"""Classification of a pair of texts: entailment, paraphrase, whether an answer
     python -m flaxft.main --config=configs/pair.py --workdir=runs/pair --config.task.train=train.jsonl --config.task.validation=validation.jsonl \
         --config.task.text_columns=premise,hypothesis --config.task.label_column=label
 
-The recipe is that of the old Flax GLUE script (rate 2e-5, batch 32, 3 epochs; 5 for the smallest sets); the packaged encoder wants a higher rate, such as 3e-4.
+Rate and epochs follow from the encoder; `configs/glue.py` has the recipe of the old Flax GLUE script (rate 2e-5, batch 32, 3 epochs; 5 for the smallest sets).
 Not run here on GLUE, whose data was not at hand; benchmarks/README.md has a run on pairs made from STS-B (similar or not).
 """
 

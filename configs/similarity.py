@@ -3,8 +3,8 @@ r"""Regression: how alike two sentences are, as a number.
     python -m flaxft.main --config=configs/similarity.py --workdir=runs/similarity --config.model.path=google-bert/bert-base-cased \
         --config.task.train=hub:nyu-mll/glue/stsb --config.task.validation=hub:nyu-mll/glue/stsb
 
-The recipe is that of Hugging Face's run_glue.py for STS-B (pairs with a score from 0 to 5, which the model learns as it is): batches of 32, 3 epochs, a rate
-of 2e-5 without warmup or weight decay, 128 tokens. Any CSV, TSV, JSONL or Parquet file with one text or two and a column of numbers will do.
+The model learns a score as it is, of STS-B from 0 to 5. Rate and epochs follow from the encoder; `configs/glue.py:stsb` has the recipe of Hugging Face's
+run_glue.py. Any CSV, TSV, JSONL or Parquet file with one text or two and a column of numbers will do.
 
 scores: see benchmarks/README.md
 """

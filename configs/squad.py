@@ -5,7 +5,8 @@ r"""Extractive question answering: the answer is a span of the context, or there
 
 Files in SQuAD's own layout, JSONL, or the hub's: --config.task.train=hub:rajpurkar/squad_v2. Questions without an answer (SQuAD 2.0) are noticed, and the
 threshold for them is fitted on the validation split. predictions/validation/predictions.json is what the official script scores. CMRC 2018, for Chinese:
---config.task.script=cmrc and bert-base-chinese. Rate, batch size and epochs are those of the SQuAD command in BERT's own repository.
+--config.task.script=cmrc and bert-base-chinese. Batches of 12 are those of the SQuAD command in BERT's
+own repository; rate and epochs follow from the encoder.
 scores: benchmarks/README.md has a short run of the packaged encoder (F1 10 after one epoch of 1,400 questions); none of a useful size yet
 """
 

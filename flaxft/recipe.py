@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flaxft.config import Config
 from flaxft.models.base import Checkpoint
-from flaxft.tasks.base import Several
+from flaxft.tasks.base import SetsPace, Several
 
 
 class Size(NamedTuple):
@@ -65,7 +65,9 @@ def of_encoder(cfg: Config, checkpoint: Checkpoint) -> tuple[Config, tuple[Choic
     size = size_of(checkpoint)
     choices = []
     if cfg.optim.learning_rate is None:
-        choices.append(Choice("optim.learning_rate", size.learning_rate, f"{size.name} encoder, hidden size {checkpoint.encoder.hidden_size}"))
+        why = f"{size.name} encoder, hidden size {checkpoint.encoder.hidden_size}"
+        factor = cfg.task.rate_factor if isinstance(cfg.task, SetsPace) else 1.0
+        choices.append(Choice("optim.learning_rate", factor * size.learning_rate, why + (f", times {factor:g} for this task" if factor != 1 else "")))
     if cfg.optim.warmup is None:
         choices.append(Choice("optim.warmup", WARMUP, "usual"))
     task = _pooled(cfg.task, checkpoint)

@@ -13,6 +13,7 @@ from flaxft.config import Config
 from flaxft.models.hf import Pretrained
 from flaxft.optim import Optim
 from flaxft.tasks.mixture import Mixture
+from flaxft.tasks.sentence_embedding import SentenceEmbedding
 from flaxft.tasks.sequence_classification import SequenceClassification
 from flaxft.tasks.token_classification import TokenClassification
 
@@ -40,6 +41,12 @@ def test_the_rate_goes_by_the_size_of_the_encoder(hidden_size, rate):
     assert {one.field for one in choices} == {"optim.learning_rate", "optim.warmup", "num_epochs"}
     low, high = recipe.band(checkpoint(hidden_size))
     assert low < rate < high
+
+
+def test_a_task_may_want_another_rate():
+    cfg, choices = completed(config(task=SentenceEmbedding()), checkpoint(768), num_examples=5000)
+    assert cfg.optim.learning_rate == pytest.approx(1.5e-5)
+    assert "times 0.3 for this task" in recipe.line(choices)
 
 
 def test_what_the_config_says_stays():

@@ -88,6 +88,13 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class SetsPace(Protocol):
+    """What a task has beside `Task` where it wants another rate than the encoder's recipe has for heads that are new."""
+
+    rate_factor: float  # of the recipe's rate
+
+
+@runtime_checkable
 class WritesFiles(Protocol):
     """What a task has beside `Task` where its predictions have an official layout of their own."""
 
