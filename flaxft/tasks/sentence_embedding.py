@@ -60,7 +60,7 @@ class SentenceEmbedding:
     kind: ClassVar[str] = "embedding"
     problem_type: ClassVar[str | None] = None
     labels: ClassVar[tuple[str, ...]] = ()
-    # The vectors themselves are the outcome, and a high rate undoes what pretraining made of them: Sentence-BERT trains base models with 2e-5, others with 5e-5.
+    # The vectors themselves are the outcome, and a high rate undoes what pretraining made of them: Sentence-BERT trains base models with 2e-5.
     rate_factor: ClassVar[float] = 0.3
 
     train: str = ""
