@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from flaxft.data.arrow import is_arrow, is_parquet, read_arrow, read_parquet
+from flaxft.data.chats import with_text
 from flaxft.data.columns import looks_like_columns, read_columns
 from flaxft.data.compression import without_suffix
 from flaxft.data.content import Content, Placed, check_text
 from flaxft.data.json_lines import looks_like_json_lines, read_json
 from flaxft.data.magic import refuse
-from flaxft.data.squad import looks_like_squad, read_squad
+from flaxft.data.squad import looks_like_squad, questions_of, read_squad
 from flaxft.data.tables import looks_like_words, read_csv, read_tsv
 from flaxft.errors import UserError, nearest
 
@@ -83,8 +85,15 @@ def guess_format(file: Content) -> Format:
 
 
 def read(file: Content, format: Format) -> Placed:
-    """The place of each record, and the record. Raises UserError."""
+    """The place of each record, and the record: a question of SQuAD each, the messages of a conversation with their text. Raises UserError."""
     refuse(file, read_as=format.name)
     if format.is_text:
         check_text(file.data, file.path)
-    return format.read(file)
+    is_told = False
+    for place, record in format.read(file):
+        for one in questions_of(record, file.path + format.where.format(place)):
+            whole = with_text(one)
+            if whole is not one and not is_told:
+                is_told = True
+                logging.getLogger("flaxft").info("%s: the text of a record is what its messages of the user say", file.path)
+            yield place, whole

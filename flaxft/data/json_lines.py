@@ -10,13 +10,19 @@ from typing import Any
 from flaxft.data.content import NEWLINE, Content, Placed, line_number
 from flaxft.errors import UserError, reason
 
+# Keys that a record has, not what holds records. The first two are no lists of texts in a record.
+TEXTS = ("text", "sentence", "tokens", "words", "sentence1", "context", "question", "messages", "conversation", "conversations", "content", "label", "labels",
+         "paragraphs")  # fmt: skip
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(file: Content) -> Placed:
-    """An object a record, as it is. Raises UserError."""
-    first = next((line for line in file.lines() if line.strip()), "")
-    return _read_array(file) if first.lstrip().startswith("[") else _read_lines(file)
+    """An object a record, as it is. Raises UserError, also for sound JSON that is no list of records."""
+    first = next((line for line in file.lines() if line.strip()), "").strip()
+    if first.startswith("["):
+        return _read_array(file)
+    records = _read_lines(file) if first.endswith(("}", "},")) or not first.startswith("{") else _read_stream(file)
+    return records if file.is_asked else _not_wrapped(records, file.path)
 
 
 def looks_like_json_lines(file: Content) -> bool:
@@ -30,9 +36,26 @@ def _read_lines(file: Content) -> Placed:
     for number, line in enumerate(file.lines(), 1):
         if line.strip():
             record, end = json_object(line, skip(line, 0), path, first_line=number)
+            if line[skip(line, end) :].strip() == ",":
+                hint = "JSON lines have none: delete them (sed 's/},[[:space:]]*$/}/'), or put [ before the first and ] behind the last object"
+                raise UserError(f"{path}:{number}: a comma behind the JSON object; {hint}")
             if skip(line, end) < len(line):
                 raise UserError(f"{path}:{number}: more text behind the JSON object; write one object per line")
             yield number, record
+
+
+def _read_stream(file: Content) -> Placed:
+    """Objects over several lines, one behind the other, as jq prints them."""
+    text, path = file.text(), file.path
+    position, number, counted = skip(text, 0), 1, 0
+    while position < len(text):
+        number, counted = number + text.count(NEWLINE, counted, position), position
+        record, end = json_object(text, position, path, first_line=1)
+        yield number, record
+        position = skip(text, end)
+        if text.startswith(",", position):
+            hint = "put [ before the first and ] behind the last object, or write one object per line without commas"
+            raise UserError(f"{path}:{line_number(text, position)}: a comma behind a JSON object, but no array around them; {hint}")
 
 
 def _read_array(file: Content) -> Placed:
@@ -43,6 +66,8 @@ def _read_array(file: Content) -> Placed:
     number, counted, separator = 1, 0, ","
     while separator == ",":
         number, counted = number + text.count(NEWLINE, counted, position), position
+        if text.startswith("]", position):
+            raise UserError(f"{path}:{line_number(text, position)}: bad JSON: Expecting value: a comma stands before the closing ]; delete it")
         record, end = json_object(text, position, path, first_line=1)
         yield number, record
         end = skip(text, end)
@@ -51,6 +76,65 @@ def _read_array(file: Content) -> Placed:
         raise UserError(f"{path}:{line_number(text, end)}: expected ',' or ']' behind an object of the JSON array; is the file cut off?")
     if position < len(text):
         raise UserError(f"{path}:{line_number(text, position)}: more text behind the JSON array; write one array, or one object per line")
+
+
+# ---- an object that holds the records ----
+
+
+def _not_wrapped(records: Placed, path: str) -> Placed:
+    """The records, unless they are one alone that holds others. Raises UserError."""
+    first = next(records, None)
+    if first is None:
+        return
+    second = next(records, None)
+    if second is None and (told := _wrapped(first[1])):
+        raise UserError(f"{path}:{first[0]}: one JSON object, {told}")
+    yield first
+    if second is not None:
+        yield second
+    yield from records
+
+
+def _wrapped(value: dict[str, Any]) -> str:
+    """What an object is that holds records in place of being one, and what to do; "" for a record."""
+    records = "write it with df.to_json(FILE, orient='records', lines=True)"
+    if {"columns", "data"} <= value.keys() and all(isinstance(value[key], list) for key in ("columns", "data")):
+        return f"a table of pandas (orient='split'); {records}"
+    if {"schema", "data"} <= value.keys() and isinstance(value["schema"], dict):
+        return f"a table of pandas (orient='table'); {records}"
+    parts = list(value.values())
+    if parts and all(isinstance(part, dict) and part and part.keys() == parts[0].keys() for part in parts):
+        if all(key.isdecimal() for key in parts[0]):
+            return f"a table of pandas, a column at a time; {records}"
+        if len(parts) > 1 and all(key.isdecimal() for key in value):
+            return f"a table of pandas, whose rows have numbers (orient='index'); {records}"
+    if any(isinstance(value.get(key), list) and value[key] and all(isinstance(item, str) for item in value[key]) for key in TEXTS[:2]):
+        return "whose columns are lists; write one object per line, a record each"
+    if any(key in value for key in TEXTS):
+        return ""
+    found = max(_lists(value), key=lambda pair: len(pair[1]), default=None)
+    if found is None:
+        return ""
+    key, items = found
+    return f"which holds a list of {len(items)} objects at {key!r}: its records, it seems; write that list alone (jq .{key} FILE > NEW.json)"
+
+
+def _lists(value: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """The lists of objects in an object, and in the objects in it, each with its name."""
+    found = []
+    for key, part in value.items():
+        if isinstance(part, dict):
+            found += [(f"{key}.{inner}", items) for inner, items in part.items() if _are_objects(items)]
+        elif _are_objects(part):
+            found.append((key, part))
+    return found
+
+
+def _are_objects(items: Any) -> bool:
+    return isinstance(items, list) and bool(items) and all(isinstance(item, dict) for item in items)
+
+
+# ---- one object ----
 
 
 def skip(text: str, position: int) -> int:
@@ -71,27 +155,49 @@ def json_object(
     except (ValueError, RecursionError) as error:
         message, at = (error.msg, error.pos) if isinstance(error, json.JSONDecodeError) else (reason(error), position)
         where = f"{path}:{first_line - 1 + line_number(text, at)}"
-        raise UserError(f"{where}: bad JSON: {message}; {hint}") from None
+        raise UserError(f"{where}: bad JSON: {message}; {_mend(error, text, at, usual=hint)}") from None
     if not isinstance(value, dict):
         where = f"{path}:{first_line - 1 + line_number(text, position)}"
         raise UserError(f'{where}: found a JSON {type(value).__name__}, expected an object such as {{"text": "..."}}')
     return value, end
 
 
+def _mend(error: ValueError | RecursionError, text: str, at: int, *, usual: str) -> str:
+    if isinstance(error, NotJsonError):
+        return error.mend
+    if isinstance(error, UnicodeEncodeError):
+        return "write both halves of the pair, or leave the character out"
+    if isinstance(error, RecursionError):
+        return "lists and objects are nested too deep"
+    if text[at : at + 1] == "'":
+        return "names and texts stand in double quotes; Python writes JSON with json.dumps"
+    if text[at : at + 4] in ("True", "None") or text[at : at + 5] == "False":
+        return "JSON has true, false and null; Python writes JSON with json.dumps"
+    return usual
+
+
+class NotJsonError(ValueError):
+    """What Python reads and JSON does not have."""
+
+    def __init__(self, message: str, mend: str):
+        super().__init__(message)
+        self.mend = mend
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        raise NotJsonError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object", "rename or delete one of them")
     return dict(pairs)
 
 
 def _refuse_constant(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON number; write null or leave the record out")
+    raise NotJsonError(f"{constant} is no JSON number", "write null, or leave the record out (Python and pandas write it for a missing value)")
 
 
 def _finite(number: str) -> float:
     if not math.isfinite(float(number)):
-        raise ValueError(f"{number} is beyond the range of a float")
+        raise NotJsonError(f"{number} is beyond the range of a float", "write a number of less than 1e308, or null")
     return float(number)
 
 

@@ -36,6 +36,7 @@ RUN = {
 PLAN = {"shapes": [[1, 16, 2], [2, 16, 2]], "batch_size": 2, "num_items": 3, "fingerprint": "x", "padding_fraction": 0.5, "fits": True, "parts": [],
      "version": 2}
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "ab", "qas": [{"id": "1", "question": "q", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}
+CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "text", "text": "b"}]}], "label": "x"}
 MANIFEST = {"version": 1, "step": 3, "host": {}, "facts": {}, "versions": {}, "files": {"a": {"sha256": "0", "size": 1}}, "digest": "0"}
 ENTRY = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      '
 TOKENIZER = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
@@ -162,6 +163,8 @@ READERS = (
     Reader("d.csv.bz2", bz2.compress(b"text,label\na,1\n"), _source),
     Reader("a.zip", ZIP, _source),
     Reader("b.json", json.dumps(SQUAD).encode(), _source),
+    Reader("c.json", json.dumps(CHAT, indent=1).encode(), _source),
+    Reader("d.json", json.dumps(SQUAD["data"][0]["paragraphs"]).encode(), _source),
     Reader("a.unknown", b"a O\nb O\n", _source),
     Reader("config.json", json.dumps(CONFIG).encode(), _model_config),
     Reader("model.safetensors", struct.pack("<Q", len(ENTRY)) + ENTRY + bytes(4), _weights),
