@@ -157,7 +157,7 @@ def _guessed(data: str, overrides: Sequence[str]) -> tuple[Config, tuple[str, ..
     cfg, line = guess_config(data, asked={name: given.get(f"task.{name}", "") for name in ASKED})
     task = re.sub(r"(?<!^)(?=[A-Z])", " ", type(cfg.task).__name__).lower()
     model = given.get("model.path")
-    encoder = f"encoder: {model}" if model else "encoder: the small one that comes with flaxft; name another with --model=DIRECTORY or a hub id"
+    encoder = f"encoder: {model}" if model else "encoder: the packaged small one; another with --model=DIRECTORY or a hub id"
     return cfg, (f"{data}: {task}; {line}", encoder)
 
 
@@ -278,6 +278,8 @@ def _plain_flags(arguments: Sequence[str], modes: Sequence[str], *, subcommand: 
     try:
         values(["flaxft", *arguments])
     except flags.Error as error:
+        if number := re.match(r"flag --(\w+)=(.*?): invalid literal for int", str(error)):
+            raise UsageError(f"--{number[1]} is {number[2]!r}, expected a whole number") from None
         raise UsageError(f"{reason(error).rstrip('.')}; see --help") from None
     found = {name: getattr(values, name) for name in flags_of.FLAGS}
     if subcommand and "--mode" in names:

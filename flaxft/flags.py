@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -15,11 +16,14 @@ class Subcommand(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """modes: the sub-commands that take it; empty is all of them."""
+    """meaning: what it is, or that by sub-command. modes: the sub-commands that take it; empty is all of them."""
 
     value: str
-    meaning: str
+    meaning: str | Mapping[str, str]
     modes: tuple[str, ...] = ()
+
+    def meaning_for(self, mode: str) -> str:
+        return self.meaning if isinstance(self.meaning, str) else self.meaning[mode]
 
 
 SUBCOMMANDS = {
@@ -78,8 +82,10 @@ FLAGS = {
     "keep": Flag("COLUMNS", "columns of the input that come back, such as --keep=id,date; * is all of them", ("predict",)),
     "top_k": Flag("K", "so many scores of labels a text, the largest; 3 where nothing is said, or all", ("predict",)),
     "output": Flag(
-        "FILE", "predict: a file for the lines instead of the terminal; export: a folder instead of RUN/export/TARGET; compare: the table as Markdown, and its "
-        "picture beside it; init: the config file", ("predict", "export", "compare", "init"),
+        "FILE", {
+            "predict": "a file for the lines instead of the terminal, whole or not there", "export": "a folder instead of RUN/export/TARGET",
+            "compare": "a file NAME.md for the table, and its picture beside it", "init": "the config file; the default is NAME.py here, after the data",
+        }, ("predict", "export", "compare", "init"),
     ),
     "target": Flag("TARGET", "hf (the default), or another file of flaxft/export: flax_msgpack, stablehlo, onnx, int8, ...", ("export",)),
     "task": Flag("NAME", "one task of a run of several; without it each goes into a folder of its own", ("export",)),

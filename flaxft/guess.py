@@ -49,6 +49,12 @@ def guess_task(source: Source | Sequence[Record], *, name: str = "", text_column
     if not claims and unclear:
         raise UserError(f"{name}: {unclear[0]}")
     if not claims:
+        if texts := _texts(columns):
+            others = [column for column in columns.kinds if column not in texts]
+            beside = f"none of {', '.join(map(repr, others))} can be its label" if others else "there is no column of labels"
+            raise UserError(
+                f"{name}: {columns.in_words(texts)}, but {beside}; name one with --config.task.label_column=COLUMN; --config=mlm learns from texts alone"
+            )
         held = ", ".join(f"{column!r} ({kind.name})" for column, kind in columns.kinds.items())
         raise UserError(
             f"{name}: no task can be told from the columns {held}; name one by its config and say which columns it reads, such as --config=intent "
@@ -58,13 +64,24 @@ def guess_task(source: Source | Sequence[Record], *, name: str = "", text_column
     return Guess(cls(**strongest.fields), strongest.reason)
 
 
+def _texts(columns: Columns) -> tuple[str, ...]:
+    try:
+        return columns.texts()
+    except UserError:
+        return ()
+
+
 def guess_config(path: str, *, asked: Mapping[str, str] | None = None, model: str = "") -> tuple[Config, str]:
     """A config that trains on the file with the guessed task and everything else as it is by default, and how the file is read in words.
 
     asked: fields of the task that the user named, of those in `ASKED`; they are set by the caller too. Raises UserError.
     """
     asked = {name: value for name, value in (asked or {}).items() if value}
-    source = open_source(path, split="train", format=asked.get("format"), comment=asked.get("comment", ""))
+    try:
+        source = open_source(path, split="train", format=asked.get("format"), comment=asked.get("comment", ""))
+    except UserError as error:
+        hint = "; if it is plain text without labels, --config=mlm learns from it" if path.endswith((".txt", ".txt.gz", ".md")) else ""
+        raise UserError(f"{error}{hint}") from None
     texts = [part.strip().strip("'\"") for part in asked.get("text_columns", "").strip("()[]").split(",") if part.strip()]
     guess = guess_task(source, name=path, text_columns=texts, label_column=asked.get("label_column", ""))
     guess.task.train = path

@@ -83,7 +83,7 @@ def of_subcommand(name: str, topics: Sequence[str], arguments: Sequence[str]) ->
     lines += ["", *textwrap.wrap(f"{one.meaning[0].upper()}{one.meaning[1:]}.", width), "", "examples:"]
     lines += [f"  {example}" for example in one.examples]
     lines += ["", "flags:"]
-    lines += _table([(f"--{flag}={it.value}", it.meaning) for flag, it in FLAGS.items() if not it.modes or name in it.modes], width)
+    lines += _table([(f"--{flag}={it.value}", it.meaning_for(name)) for flag, it in FLAGS.items() if not it.modes or name in it.modes], width)
     if name == FIRST:
         return "\n".join([*lines, "", of_fields(["all"], _config([], arguments))])
     if name in BY_CONFIG:

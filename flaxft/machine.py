@@ -126,5 +126,5 @@ def show(found: Machine) -> int:
     for problem in found.problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
     if not found.problems:
-        print("\nno problem found; look at data with flaxft doctor FILE, or train: flaxft train FILE")
+        print("\nno problem found; flaxft doctor FILE looks at data, flaxft train FILE trains")
     return errors.USER_ERROR if found.problems else errors.OK

@@ -75,6 +75,11 @@ LAYOUTS = [
     ("SWAG", records(sent1=text, sent2=text, ending0=text, ending1=text, label=[0, 1]), "MultipleChoice", {}),
     ("relation", records(sentence=lambda i: f"<e1>a</e1> of <e2>b</e2> {text(i)}", relation=["Cause(e1,e2)", "Other"]), "RelationClassification", {}),
     ("relation by places", records(tokens=TOKENS, head=[[0, 1]], tail=[[1, 2]], relation=["a", "b"]), "RelationClassification", {}),
+    ("a list of one number", records(text=text, label=[[3], [1], [2]]), ONE, {"label_column": "label"}),
+    ("numbered texts", records(text_1=text, text_2=lambda i: text(i + 9), same=["yes", "no"]), ONE, {"text_columns": ("text_1", "text_2")}),
+    ("lettered texts", records(a_textA=text, a_textB=lambda i: text(i + 9), same=["0", "1"]), ONE, {"text_columns": ("a_textA", "a_textB")}),
+    ("what stands beside", records(body=text, team=NAMES, language=["de", "en"], source=["web", "mail"], split=["train"]), ONE, {"label_column": "team"}),
+    ("dates and labels", records(year=[2023, 2024], author=["x", "y"], comment=text, stance=NAMES), ONE, {"label_column": "stance"}),
     ("anchors", records(anchor=text, positive=lambda i: text(i + 2)), "SentenceEmbedding", {"text_columns": ("anchor", "positive")}),
 ]  # fmt: skip
 
@@ -89,12 +94,18 @@ def test_a_layout_has_its_task(held, name, fields):
 
 
 REFUSED = [
-    ("texts alone", records(text=text), ["no task can be told", "'text' (texts)", "--config=intent"]),
+    ("texts alone", records(text=text), ["text in 'text', but there is no column of labels", "label_column=COLUMN", "--config=mlm"]),
+    ("texts and dates", records(date=lambda i: f"2024-1-{i % 28 + 1}", text=text), ["text in 'text', but none of 'date' can be its label"]),
+    (
+        "running text in columns",
+        records(**{str(i): lambda k, i=i: [text(k * 7 + i + j, 1)[:9] for j in range(3)] for i in range(4)}),
+        ["no task can be told", "'3' (words)"],
+    ),
     ("numbers alone", records(a=lambda i: i, b=[1.5, 2]), ["no task can be told", "'a' (ids)"]),
     ("two texts without names", records(left=text, right=lambda i: text(i + 1), label=NAMES), ["'left', 'right' all hold texts", "text_columns=left"]),
     ("two labels", records(text=text, region=["north", "south"], team=NAMES), ["'region', 'team' could all be the label", "label_column=region"]),
-    ("a summary", records(text=text, summary=lambda i: text(i + 5)), ["no task can be told"]),
-    ("an empty label", records(text=text, label=[None]), ["no task can be told", "'label' (empty)"]),
+    ("a summary", records(text=text, summary=lambda i: text(i + 5)), ["but none of 'summary' can be its label"]),
+    ("an empty label", records(text=text, label=[None]), ["but none of 'label' can be its label"]),
 ]
 
 

@@ -29,6 +29,11 @@ LABELS = (
 
 ID = re.compile(r"(?=\S*\d)[0-9a-fA-F-]{8,}|[A-Za-z]{0,6}[-_#:]?\d[\w-]*|https?://\S+")
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}\S*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( \d{1,2}:\d{2}\S*)?")
+# Names of columns that stand beside texts and labels, and are no label unless the user says so.
+BESIDE = re.compile(
+    r"(?i)(.*[_ ])?(ids?|idx|index|no|nr|number|date|time|timestamp|year|month|day|urls?|link|user|username|author|lang|language|locale|split|fold|source|file"
+    r"|filename|path|length|doc|page|line|offset|start|end|version|annotators?|.*_by|.*_at)"
+)
 
 
 class Kind(NamedTuple):
@@ -54,7 +59,10 @@ class Columns:
         self.asked_texts, self.asked_label = tuple(map(str, asked_texts)), str(asked_label)
 
     def values(self, name: str) -> list[Any]:
-        return [value for record in self.records if (value := record.get(name)) not in (None, "")]
+        """The cells of a column that are filled; a list of one label is that label."""
+        cells = [cell for record in self.records if (cell := record.get(name)) not in (None, "", [])]
+        holds_lists = self.kinds[name].name in ("words", "lists", "objects")
+        return cells if holds_lists else [cell[0] if isinstance(cell, list) else cell for cell in cells]
 
     def of_kind(self, *kinds: str) -> list[str]:
         return [name for name, kind in self.kinds.items() if kind.name in kinds]
@@ -72,6 +80,8 @@ class Columns:
         if pair:
             return tuple(map(self.named, pair))
         held = self.of_kind("texts")
+        if len(held) == 2 and _is_numbered(*held):
+            return tuple(held)
         called = next((column for name in TEXTS if (column := self.named(name)) and self.kinds[column].name in ("texts", "names")), "")
         if called and (called in held or not held):
             return (called,)
@@ -91,6 +101,7 @@ class Columns:
         if called:
             return called
         found = [name for name, kind in rest.items() if kind.name in ("names", "numbers", "words") or _repeats(kind, len(self.records))]
+        found = [name for name in found if not BESIDE.fullmatch(name)]
         if len(found) > 1:
             raise UserError(f"columns {', '.join(map(repr, found))} could all be the label; name it: --config.task.label_column={found[0]}")
         return found[0] if found else ""
@@ -98,6 +109,12 @@ class Columns:
     def in_words(self, texts: Sequence[str]) -> str:
         """ "text in 'body'", "a pair of texts in 'premise' and 'hypothesis'"."""
         return f"{'a pair of texts' if len(texts) > 1 else 'text'} in {' and '.join(map(repr, texts))}"
+
+
+def _is_numbered(left: str, right: str) -> bool:
+    """Whether two names differ in their number or letter alone: question_1 and question_2, textA and textB."""
+    differ = [(a, b) for a, b in zip(left, right, strict=False) if a != b]
+    return len(left) == len(right) and differ in ([("1", "2")], [("a", "b")], [("A", "B")], [("0", "1")])
 
 
 def _repeats(kind: Kind, num: int) -> bool:
@@ -116,6 +133,8 @@ def _name(filled: Sequence[Any]) -> str:
     if not filled:
         return "empty"
     if all(isinstance(cell, list) for cell in filled):
+        if max(map(len, filled)) == 1 and not any(isinstance(entry, list | Mapping) for cell in filled for entry in cell):
+            return _name([entry for cell in filled for entry in cell])  # a list of one label is that label
         entries = [entry for cell in filled for entry in cell]
         return "words" if entries and all(isinstance(entry, str) for entry in entries) else "lists"
     if any(isinstance(cell, Mapping | list) for cell in filled):

@@ -110,7 +110,7 @@ class MultiLabelClassification:
             return None
         fields = {"text_columns": texts, "label_column": label}
         if columns.kinds[label].name == "words":
-            return Claim(0.7, fields, f"{columns.in_words(texts)}, a list of labels in {label!r}") if columns.kinds[label].longest > 1 else None
+            return Claim(0.7, fields, f"{columns.in_words(texts)}, a list of labels in {label!r}")
         cells = set(map(str, columns.values(label)))
         for separator in (",", ";", "|"):
             split = [[part.strip() for part in cell.split(separator)] for cell in cells]

@@ -98,8 +98,7 @@ class SequenceClassification:
         """One label a text, or a pair: names that come again, or whole numbers that count labels."""
         texts = columns.texts()
         label = columns.label(texts) if texts else ""
-        kind = columns.kinds[label] if label else None
-        if not kind or not (kind.name in ("names", "flags", "wholes") or (kind.name == "words" and kind.longest == 1)):
+        if not label or columns.kinds[label].name not in ("names", "flags", "wholes"):
             return None
         fields = {"text_columns": texts, "label_column": label}
         return Claim(0.5, fields, f"{columns.in_words(texts)}, one label in {label!r}")

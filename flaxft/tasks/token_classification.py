@@ -63,6 +63,7 @@ KINDS = {  # of errors, in the order of the report
 log = logging.getLogger("flaxft")
 
 Entity = tuple[int, int, str]  # first word, one past the last, type
+FEW_ENTRIES = 20  # of which nothing is said by how many differ
 ENTITY_METRICS = ("entity_f1", "strict_entity_f1", "entity_precision", "entity_recall")
 
 
@@ -100,9 +101,10 @@ class TokenClassification:
     @classmethod
     def claim(cls, columns: Columns) -> Claim | None:
         """Two lists of as many entries in every record, words and tags; or a text with spans of characters."""
-        lists = columns.of_kind("words", "lists")
+        lists = [name for name in columns.of_kind("words", "lists") if _holds_words_or_tags(columns.values(name))]
         lengths = [tuple(len(record[name]) for name in lists if isinstance(record.get(name), list)) for record in columns.records]
-        if len(lists) > 1 and all(len(one) > 1 and min(one) == max(one) for one in lengths):
+        is_paired = len(lists) > 1 and bool(columns.of_kind("words")) and all(len(one) > 1 and min(one) == max(one) for one in lengths)
+        if is_paired and any(_come_again(columns.values(name)) for name in lists):
             return Claim(0.9, {}, f"a list of words and a list of as many tags a record, in the columns {', '.join(map(repr, lists))}")
         spans = next((name for name in columns.of_kind("lists", "objects") if _holds_spans(columns.values(name))), "")
         return Claim(0.9, {}, f"spans of characters in {spans!r}") if spans else None
@@ -649,6 +651,18 @@ def _type_counts(
 def _listed(cell: Any) -> Any:
     """A CSV cell has no lists: its words, and its tags, stand between blanks."""
     return cell.split() if isinstance(cell, str) else cell
+
+
+def _holds_words_or_tags(lists: Sequence[Any]) -> bool:
+    """Whether a column's lists may be words or tags: texts that are no sentences, or numbers."""
+    entries = [entry for one in lists if isinstance(one, list) for entry in one]
+    return all(isinstance(entry, str | int) for entry in entries) and sum(" " in str(entry).strip() for entry in entries) < max(1, len(entries) / 4)
+
+
+def _come_again(lists: Sequence[Any]) -> bool:
+    """Whether the entries of a column's lists repeat as tags do: those of running text are another one nearly every time."""
+    entries = [str(entry) for one in lists for entry in one]
+    return len(entries) < FEW_ENTRIES or len(set(entries)) <= len(entries) / 2
 
 
 def _holds_spans(values: Sequence[Any]) -> bool:

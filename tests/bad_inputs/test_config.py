@@ -115,6 +115,7 @@ COMMANDS = [
     (["--workdr=x"], ["workdr", "workdir", "see --help"]),
     (["--mode=trian"], ["mode", "train", "eval", "predict"]),
     (["--mode="], ["mode"]),
+    (["--seeds=many"], ["--seeds is 'many'", "expected a whole number"]),
     (["--config.seed=1", "--config.seed=2"], ["--config.seed is given twice"]),
     (["--config.data.cache=false", "--noconfig.data.cache"], ["--config.data.cache is given twice"]),
     (["--mode=train", "--mode=train"], ["--mode is given twice"]),
