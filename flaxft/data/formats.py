@@ -12,6 +12,7 @@ from flaxft.data.chats import with_text
 from flaxft.data.columns import looks_like_columns, read_columns
 from flaxft.data.compression import without_suffix
 from flaxft.data.content import Content, Placed, check_text
+from flaxft.data.excel import is_excel, read_excel
 from flaxft.data.json_lines import looks_like_json_lines, read_json
 from flaxft.data.magic import refuse
 from flaxft.data.squad import looks_like_squad, questions_of, read_squad
@@ -40,6 +41,7 @@ class Format(NamedTuple):
 FORMATS = (
     Format("parquet", read_parquet, (".parquet",), is_parquet, where=": row {}", is_text=False),
     Format("arrow", read_arrow, (".arrow", ".feather", ".ipc"), is_arrow, where=": row {}", is_text=False),
+    Format("excel", read_excel, (".xlsx", ".xlsm"), is_excel, where=": row {}", is_text=False, least=BELOW),
     Format("squad", read_squad, (".json",), looks_like_squad, where=": {}"),
     Format("jsonl", read_json, (".jsonl", ".json"), looks_like_json_lines),
     Format("columns", read_columns, (".conll", ".bio", ".iob", ".iob2", ".txt"), looks_like_columns, takes_comment=True),

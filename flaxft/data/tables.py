@@ -101,7 +101,7 @@ def _read_table(file: Content, *, delimiter: str) -> Placed:
     for row in _records(file, table.layout, table.names, LeftOut()):
         record: dict[str, Any] = dict(zip(names, row.cells, strict=False))
         for i in lists:
-            record[names[i]] = _list(row.cells[i], names[i], f"{file.path}:{row.first}")
+            record[names[i]] = list_in(row.cells[i], names[i], f"{file.path}:{row.first}")
         yield row.first, record
 
 
@@ -273,7 +273,8 @@ def _num_blank(head: str) -> int:
     return sum(not line.strip() for line in head.strip().split(NEWLINE))
 
 
-def _list(cell: str, name: str, where: str) -> Any:
+def list_in(cell: str, name: str, where: str) -> Any:
+    """The list or object in a cell of a column that holds such. Raises UserError."""
     if not cell.strip():
         return []
     try:
