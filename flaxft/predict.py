@@ -304,6 +304,11 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     task = copy.copy(cfg.task)
     task.train = ""  # labels are the model's, not the train split's
     task = task.resolve(tokenizer, checkpoint)
+    if not checkpoint.has_label_names and len(checkpoint.labels or ()) == len(task.labels) > 1:
+        if task.labels == checkpoint.labels:
+            ask = "--config.task.labels=NAME,NAME,... gives them, in the order of its training"
+            logging.getLogger("flaxft").warning("%s has no names for its %d labels (%s, ...); %s", checkpoint.name, len(task.labels), task.labels[0], ask)
+        checkpoint = dataclasses.replace(checkpoint, labels=task.labels)
     if not fits_head(task, checkpoint):
         found = f"{list(checkpoint.labels or ())} (problem_type {checkpoint.config.get('problem_type')!r})"
         raise UserError(f"task.labels are {list(task.labels)}, but the head of {checkpoint.name} has {found}; leave task.labels empty, or take another task")

@@ -72,8 +72,9 @@ class Checkpoint:
     config: Mapping[str, Any]  # its config.json
     encoder: Any  # an Encoder with ShapeDtypeStructs for arrays
     kind: str | None  # of its head: "token", ..., "embedding" for an encoder alone; None where config.json does not say
-    labels: tuple[str, ...] | None  # id2label of a fine-tuned model whose head's outputs have names
+    labels: tuple[str, ...] | None  # of a fine-tuned model whose head's outputs are labels: id2label, or LABEL_0, LABEL_1, ... where it names none
     fingerprint: str  # sha256 of config.json and of the tensors' names and shapes
+    has_label_names: bool = True  # False where `labels` are placeholders, which stand for names that the user may know
     modules: Modules | None = None  # None where no modules.json lies beside it
     # Made for vectors of whole texts: it has a sentence-transformers pooling, or it is an encoder alone, without a masked language model's head, whose pooler
     # was never trained. (A pooler that was has a bias that is not 0; next-sentence prediction trained BERT's.)

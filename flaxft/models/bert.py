@@ -84,6 +84,13 @@ class BertConfig:
                 problems.append(f"{field.name} is {value!r}, expected a positive number")
             elif wanted is float and not (0.0 <= value < 1.0):
                 problems.append(f"{field.name} is {value!r}, expected a number from 0 to below 1")
+        positions, types = known.get("max_position_embeddings", 512), known.get("type_vocab_size", 2)
+        if not problems and positions - 2 in (1 << i for i in range(5, 15)) and (types == 1 or known.get("pad_token_id", 0) == 1):
+            # 514 positions and 1 token type: under this model_type the weights would load, and all that is computed would be wrong
+            problems.append(
+                f"{positions} positions, {types} token type{'s' * (types != 1)} and padding {known.get('pad_token_id', 0)} are those of RoBERTa and its kin, "
+                f"whose positions begin at 2; put back the model_type that the checkpoint came with"
+            )
         if not problems:
             result = cls(**known)
             if result.hidden_act not in ACTIVATIONS:

@@ -28,6 +28,7 @@ CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundr
 REFUSED = re.compile(r"auto_map|.*remote_code.*|custom_(\w*pipelines?|generate|objects?)|quantization_config|.*_internal|kernels?_config")
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
+PLACEHOLDER = re.compile(r"LABEL_[0-9]+")  # what transformers calls a label that nobody named
 NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
 NO_FAMILIES = ("__init__", "base", "heads", "hf", "modules", "weights")  # files of this folder that are no families
 HEADLESS = "embedding"  # the kind that is an encoder alone
@@ -76,14 +77,19 @@ class Pretrained:
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise UserError(f"{directory / 'config.json'}: architectures is {named!r}, expected a list of class names")
         kind = next((kinds[name] for name in named if name in kinds), None)
+        labels = _labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None
+        has_label_names = labels is None or not all(PLACEHOLDER.fullmatch(label) for label in labels)
+        if labels is None and kind in NAMED_HEADS:  # transformers leaves out id2label where a head has its default, two
+            labels, has_label_names = tuple(f"LABEL_{i}" for i in range(_num_outputs(stored) or 2)), False
         return Checkpoint(
             name=self.path,
             directory=directory,
             config=config,
             encoder=encoder,
             kind=kind,
-            labels=_labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None,
+            labels=labels,
             fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names)).encode()).hexdigest(),
+            has_label_names=has_label_names,
             modules=modules,
             is_sentence_encoder=_pools(modules, found) or (kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory)),
         )
@@ -235,13 +241,35 @@ def by_path(stored: Mapping[str, Stored], encoder: Encoder, *, where: Path) -> d
     """The stored tensors under our paths and in our layout; names that are not in the family's key table stay as they are. Raises UserError."""
     patterns = [(re.compile(re.escape(key.hf).replace(re.escape("{i}"), r"(\d+)")), key) for key in encoder.keys]
     is_flax = any("/" in name for name in stored)  # flax_model.msgpack: our own paths, with the family's prefix for "encoder"
+    wrappers = _wrappers(stored, encoder, is_flax=is_flax, where=where)
     found: dict[str, Stored] = {}
-    for name, tensor in stored.items():
+    for full_name, tensor in stored.items():
+        name = full_name.removeprefix(next((wrapper for wrapper in wrappers if full_name.startswith(wrapper)), ""))
         path = _flax_path(name, encoder) if is_flax else _path(name, encoder.prefix, patterns)
         if path in found:
-            raise UserError(f"{where}: {found[path].name} and {name} are two names of one tensor; save the model anew, with one of them")
+            raise UserError(f"{where}: {found[path].name} and {full_name} are two names of one tensor; save the model anew, with one of them")
         found[path] = tensor if is_flax else _oriented(tensor, name, encoder.prefix, patterns)
     return found
+
+
+def _wrappers(stored: Mapping[str, Stored], encoder: Encoder, *, is_flax: bool, where: Path) -> list[str]:
+    """What names begin with before the family's own: "module." of DataParallel, "model." of Lightning, a prefix written twice; the longest first.
+
+    ["model.net.", "model."] where the table of words is model.net.bert.embeddings.word_embeddings.weight. Raises UserError for several encoders.
+    """
+    separator = "/" if is_flax else "."
+    table = encoder.keys[0].path.removeprefix("encoder/") if is_flax else encoder.keys[0].hf  # of words, in every family
+    places = sorted({name.removesuffix(table) for name in stored if name.endswith(table)}, key=len)
+    if not places or places[0] in ("", f"{encoder.prefix}{separator}"):
+        return []
+    if len(places) > 1:
+        raise UserError(f"{where}: the weights hold {len(places)} encoders, named {', '.join(places[:4])}; save the one to use on its own")
+    outer = places[0].removesuffix(f"{encoder.prefix}{separator}")
+    if not outer:
+        return []
+    logging.getLogger("flaxft").info("%s: the names of its weights begin with %r, which is left out", where, outer)
+    parts = outer.removesuffix(separator).split(separator)
+    return [separator.join(parts[:num]) + separator for num in range(len(parts), 0, -1)]
 
 
 def hf_names(path: str, encoder: Encoder, *, with_prefix: bool) -> tuple[str, bool]:
@@ -319,15 +347,44 @@ def _read_object(file: Path, *, cap: int, missing: str) -> dict[str, Any]:
     return content
 
 
+def families() -> list[str]:
+    """The names of all families: the files of this folder that bind `ENCODER`."""
+    stems = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in NO_FAMILIES)
+    return [stem for stem in stems if hasattr(importlib.import_module(f"flaxft.models.{stem}"), "ENCODER")]
+
+
 def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:
     """The encoder class of `models/<model_type>.py`, looked up in the package's own file list."""
-    model_type = config.get("model_type")
-    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in NO_FAMILIES)
-    if model_type not in known:
-        hint = nearest(str(model_type), known)
-        raise UserError(f"{where}: model_type is {model_type!r}, which flaxft does not read; known are {known}{hint}")
-    family: type[Encoder] = importlib.import_module(f"flaxft.models.{model_type}").ENCODER
-    return family
+    given = config.get("model_type")
+    file = Path(__file__).parent / f"{given.replace('-', '_')}.py" if isinstance(given, str) and re.fullmatch(r"[a-z0-9_-]+", given) else None
+    if file is not None and file.is_file() and file.stem not in NO_FAMILIES:
+        family: type[Encoder] | None = getattr(importlib.import_module(f"flaxft.models.{file.stem}"), "ENCODER", None)
+        if family is not None:
+            return family
+    raise UserError(f"{where}: {_unknown_family(given)}")
+
+
+def _unknown_family(given: Any) -> str:
+    """Why a model_type is not read: it is misspelt, it is missing, or it is another family's."""
+    known = families()
+    reads, more = f"flaxft reads {', '.join(known)}", "docs/migrating.md says what there is for others"
+    if not isinstance(given, str) or not given.strip():
+        return f"model_type is {given!r}; {reads}; if the weights are one of these, add a line such as \"model_type\": {json.dumps(known[0])}"
+    plain = re.sub(r"[\s_-]+", "_", given.strip().lower())
+    if plain in known:
+        return f"model_type is {given!r}, which is written {plain!r}; correct it there"
+    if _is_known_elsewhere(plain):
+        return f"model_type is {given!r}, another family of models; {reads}; take a checkpoint of these, and {more}"
+    return f"model_type is {given!r}, which is no family of models; {reads}{nearest(plain, known)}; {more}"
+
+
+def _is_known_elsewhere(name: str) -> bool:
+    """Whether transformers has a family of this name: then it is no misspelling of another one."""
+    try:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    except ImportError:
+        return False
+    return name in {one.replace("-", "_") for one in CONFIG_MAPPING_NAMES}
 
 
 def _pools(modules: Modules | None, directory: Path) -> bool:
@@ -343,6 +400,12 @@ def _has_trained_head(stored: Mapping[str, Stored], *, where: Path) -> bool:
         return True
     biases = [tensor for name, tensor in stored.items() if re.search(r"(^|[./])pooler[./]dense[./]bias$", name)]
     return any(read_array(bias, where=where).any() for bias in biases)
+
+
+def _num_outputs(stored: Mapping[str, Stored]) -> int | None:
+    """Of a head that gives each label a score; None where the weights have no such."""
+    biases = [tensor.shape for name, tensor in stored.items() if re.search(r"(^|[./])classifier[./]bias$", name)]
+    return biases[0][0] if len(biases) == 1 and len(biases[0]) == 1 else None
 
 
 def _labels(config: Mapping[str, Any], *, where: Path) -> tuple[str, ...] | None:
@@ -391,21 +454,50 @@ def _flax_path(name: str, encoder: Encoder) -> str:
 
 
 def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored], checkpoint: Checkpoint) -> None:
-    encoder = checkpoint.encoder
-    known = {key.path.replace("{i}", "0") for key in encoder.keys}
-    unused = re.compile("|".join(encoder.unused))
+    """Raises UserError where the encoder, or the part of a head that is read, is not what config.json describes; tells what else the file holds."""
+    encoder, where = checkpoint.encoder, checkpoint.directory
     missing = [path for path in wanted if path not in stored]
     shapes = [f"{stored[p].name} is {stored[p].shape}, expected {shape}" for p, shape in wanted.items() if p in stored and stored[p].shape != shape]
-    heads = {path for path in known if path.startswith("head/")}
-    bare = {path: tensor.name.replace("/", ".").removeprefix(f"{encoder.prefix}.") for path, tensor in stored.items()}
-    unexpected = [tensor.name for path, tensor in stored.items() if path not in wanted and path not in heads and not unused.fullmatch(bare[path])]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-        for what, names in (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
-        if names
-    ]
+    not_read = {path: tensor.name for path, tensor in stored.items() if path not in wanted}
+    known = [name for path, name in not_read.items() if _is_known_head(path, encoder)]
+    inner = [name for path, name in not_read.items() if name not in known and _is_inner(path, name, encoder)]
+    foreign = [name for name in not_read.values() if name not in known and name not in inner]
+    unexpected = [*inner, *(foreign if missing else [])]  # of a file that lacks something, all that it holds may be the reason
+    kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
+    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in kinds if names]
     if problems:
-        raise UserError(f"{checkpoint.directory}: the weights do not fit config.json: {'; '.join(problems)}; use the config.json that belongs to the weights")
-    passed_over = sorted(tensor.name for path, tensor in stored.items() if path not in wanted)
-    if passed_over:
-        logging.getLogger("flaxft").info("%s: %d tensors are not used: %s", checkpoint.name, len(passed_over), ", ".join(passed_over[:6]))
+        raise UserError(f"{where}: the weights do not fit config.json: {'; '.join(problems)}; {_mend(wanted, missing, shapes)}")
+    log = logging.getLogger("flaxft")
+    if foreign:
+        log.warning("%s: %d tensors are of a head that flaxft does not know, and are not used: %s", checkpoint.name, len(foreign), _listed(foreign))
+    if known:
+        log.info("%s: %d tensors are not used: %s", checkpoint.name, len(known), ", ".join(sorted(known)[:6]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+
+
+def _is_known_head(path: str, encoder: Encoder) -> bool:
+    """Whether a tensor that is not read is of one of the family's own heads, or one that its checkpoints hold for nothing."""
+    heads = {key.path.replace("{i}", "0") for key in encoder.keys if key.path.startswith("head/")}
+    bare = path.removeprefix("encoder/").replace("/", ".").removeprefix(f"{encoder.prefix}.")
+    return path in heads or re.fullmatch("|".join(encoder.unused), bare) is not None
+
+
+def _is_inner(path: str, name: str, encoder: Encoder) -> bool:
+    """Whether a name that no key has lies within the encoder: what it adds there would change what is computed. Others are of some head."""
+    tops = {key.hf.partition(".")[0] for key in encoder.keys if key.path.startswith("encoder/")}
+    top = re.split(r"[./]", path.removeprefix("encoder/"))[0]
+    return top in (*tops, encoder.prefix) or re.split(r"[./]", name)[0] == encoder.prefix
+
+
+def _mend(wanted: Mapping[str, tuple[int, ...]], missing: Sequence[str], shapes: Sequence[str]) -> str:
+    """What to do about weights that do not fit: of another size, incomplete, of something else, or with parts that are not computed here."""
+    if shapes:
+        return "use the config.json that belongs to the weights"
+    if missing and all(path in missing for path in wanted if path.startswith("encoder/")):
+        return "no tensor of the encoder is there by its name; save the model by the names of transformers, or use another checkpoint"
+    if missing:
+        return "fetch the whole model, or use the config.json that belongs to the weights"
+    return "flaxft does not compute these parts of the encoder; use a checkpoint without them"

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -291,14 +291,3 @@ class TransformersFlax(Pretrained):
             return nnx.eval_shape(lambda: self._build(FAMILIES[model_type], config, seed=0))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-
-
-class NoFamily(FlaxBert):
-    """What the reader of `model_type`s finds in this file: it is none."""
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, rngs: nnx.Rngs) -> NoReturn:
-        raise UserError("model_type is 'transformers_flax', which is the name of no model; use the config.json that belongs to the weights")
-
-
-ENCODER = NoFamily

@@ -21,11 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import flaxft
 from flaxft.errors import UserError
-from flaxft.models import hf
+from flaxft.models import hf, transformers_flax
 from flaxft.models.base import Loaded, flatten, unflatten
 from flaxft.models.hf import Pretrained, hf_names
 from flaxft.models.weights import Stored
+from flaxft.tasks.token_classification import TokenClassification
 from tests import tiny
 from tests.models import reference
 
@@ -195,6 +197,159 @@ def test_dtypes(tmp_path, dtype, layout):
     assert_params(load(tmp_path).params, {path: array.astype(dtype).astype(np.float32) for path, array in EXPECTED.items()})
 
 
+# ---- names that others gave ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rename", "told"),
+    [
+        pytest.param(lambda name: f"module.{name}", "module.", id="DataParallel"),
+        pytest.param(lambda name: f"model.{name}", "model.", id="Lightning"),
+        pytest.param(lambda name: f"model.net.{name}", "model.net.", id="a wrapper in a wrapper"),
+        pytest.param(lambda name: f"model.net.{name}" if "bert" in name else f"model.{name}", "model.net.", id="a head beside the wrapper"),
+        pytest.param(lambda name: f"model.{name}" if "bert" in name else name, "model.", id="a head outside"),
+        pytest.param(lambda name: name.replace("bert.", "bert.bert."), "bert.", id="a prefix twice"),
+        pytest.param(lambda name: name.replace("bert.", "encoder."), "encoder.", id="another prefix"),
+        pytest.param(lambda name: name.replace("bert.", "module.encoder.bert."), "module.encoder.", id="three"),
+        pytest.param(lambda name: name.replace("bert.", ""), "", id="none"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["safetensors", "msgpack"])
+def test_prefixes_of_wrappers_are_left_out(tmp_path, caplog, rename, told, layout):
+    caplog.set_level("INFO", "flaxft")
+    tensors = {rename(name): array for name, array in MODEL.items()}
+    if layout == "msgpack":
+        if told == "":
+            pytest.skip("a head and an encoder without a prefix are one tree")
+        write_msgpack(model_directory(tmp_path), flax_tree(tensors))
+    else:
+        model_directory(tmp_path, tensors)
+    loaded = load(tmp_path)
+    assert loaded.fresh == ()
+    assert_params(loaded.params, EXPECTED)
+    told = told.replace(".", "/") if layout == "msgpack" else told
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ([f"{tmp_path}: the names of its weights begin with {told!r}, which is left out"] if told else [])
+
+
+def test_several_encoders_are_refused(tmp_path):
+    two = {f"{side}.{name}": array for side in ("query", "document") for name, array in ENCODER.items()}
+    assert "the weights hold 2 encoders, named query., document.; save the one to use" in problem(model_directory(tmp_path, two, architectures=["BertModel"]))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"fc.weight": np.ones((5, 32), np.float32), "fc.bias": np.ones(5, np.float32)},
+        {"crf.transitions": np.ones((3, 3), np.float32), "crf.start_transitions": np.ones(3, np.float32)},
+        {"classifier.weight": np.ones((9, 32), np.float32), "classifier.bias": np.ones(9, np.float32), "out.weight": np.ones(3, np.float32)},
+        {"lstm.weight_ih_l0": np.ones((3, 3), np.float32), "adapter.down.weight": np.ones(3, np.float32)},
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_another_head_is_told_and_passed_over(tmp_path, caplog, extra, prefix):
+    tensors = {f"{prefix}bert.{name}": array for name, array in ENCODER.items()} | {f"{prefix}{name}": array for name, array in extra.items()}
+    loaded = load(model_directory(tmp_path, tensors, architectures=["BertCrfForNer"]))
+    assert_params({"encoder": loaded.params["encoder"]}, encoder_of(EXPECTED))
+    assert set(loaded.fresh) == {"head/classifier/kernel", "head/classifier/bias"}
+    foreign = [name for name in extra if name not in ("classifier.weight", "classifier.bias")]
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{len(foreign)} tensors are of a head that flaxft does not know, and are not used: " in line
+    assert all(name in line for name in foreign)
+
+
+def test_what_adds_to_the_encoder_is_refused(tmp_path):
+    """It would change what is computed. The message does not blame config.json, which belongs to the weights."""
+    for name in ("bert.encoder.layer.0.attention.adapter.weight", "bert.embeddings.extra.weight", "bert.prompt.weight"):
+        message = problem(model_directory(tmp_path, MODEL | {name: np.zeros(1, np.float32)}))
+        assert f"1 unexpected: {name}; flaxft does not compute these parts of the encoder; use a checkpoint without them" in message
+    message = problem(model_directory(tmp_path, {f"x.{name}": array for name, array in HEAD.items()}))
+    assert "no tensor of the encoder is there by its name; save the model by the names of transformers" in message
+
+
+# ---- families -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["roberta", "xlm-roberta", "distilbert", "deberta-v2", "modernbert", "electra", "albert", "gpt2", "bart", "mpnet"])
+def test_another_family_is_named_as_such(tmp_path, given):
+    message = problem(model_directory(tmp_path, model_type=given))
+    assert f"model_type is {given!r}, another family of models; flaxft reads bert; take a checkpoint of these, and docs/migrating.md says" in message
+    assert "did you mean" not in message
+    assert "transformers_flax" not in message
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ("BERT", "which is written 'bert'; correct it there"),
+        (" bert ", "which is written 'bert'"),
+        ("Bert", "which is written 'bert'"),
+        ("brt", "did you mean 'bert'?"),
+        ("bert-", "did you mean 'bert'?"),
+        ("transformers_flax", "which is no family of models; flaxft reads bert; docs/migrating.md"),
+        ("../bert", "which is no family of models"),
+        ("base", "which is no family of models"),
+        (None, "model_type is None; flaxft reads bert; if the weights are one of these, add a line such as \"model_type\": \"bert\""),
+        ("", "model_type is ''; flaxft reads bert; if"),
+        (7, "model_type is 7; flaxft reads bert; if"),
+    ],
+)
+def test_a_misspelt_family(tmp_path, given, answer):
+    message = problem(model_directory(tmp_path, model_type=given))
+    assert answer in message
+    assert message.count("transformers_flax") == (given == "transformers_flax")
+
+
+@pytest.mark.parametrize("changes", [{"type_vocab_size": 1, "pad_token_id": 1}, {"type_vocab_size": 1}, {"pad_token_id": 1}])
+@pytest.mark.parametrize("positions", [514, 130])
+def test_roberta_by_the_name_of_bert_is_refused(tmp_path, changes, positions):
+    """The weights would load and be wrong without a word: its positions begin at 2."""
+    message = problem(model_directory(tmp_path, max_position_embeddings=positions, **changes))
+    assert f"{positions} positions, " in message
+    assert "those of RoBERTa and its kin, whose positions begin at 2; put back the model_type" in message
+
+
+def test_a_bert_of_one_token_type_is_read(tmp_path):
+    tensors = MODEL | {"bert.embeddings.token_type_embeddings.weight": np.ones((1, 32), np.float32)}
+    load(model_directory(tmp_path, tensors, type_vocab_size=1))
+
+
+# ---- labels -------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id2label", "labels", "has_names"),
+    [
+        ({"0": "O", "1": "B-PER", "2": "I-PER"}, LABELS, True),
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, ("LABEL_0", "LABEL_1", "LABEL_2"), False),
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "OTHER"}, ("LABEL_0", "LABEL_1", "OTHER"), True),
+        (None, ("LABEL_0", "LABEL_1", "LABEL_2"), False),  # as many as the classifier has
+    ],
+)
+def test_placeholders_are_no_names(tmp_path, id2label, labels, has_names):
+    checkpoint = Pretrained(path=str(model_directory(tmp_path, id2label=id2label))).open()
+    assert (checkpoint.labels, checkpoint.has_label_names) == (labels, has_names)
+
+
+def test_an_encoder_has_no_labels(tmp_path):
+    checkpoint = Pretrained(path=str(model_directory(tmp_path, ENCODER, architectures=["BertModel"], id2label={"0": "LABEL_0", "1": "LABEL_1"}))).open()
+    assert (checkpoint.labels, checkpoint.has_label_names) == (None, True)
+
+
+def test_a_model_of_placeholders_is_applied_with_the_names_that_are_given(tmp_path, caplog):
+    tiny.encoder(tmp_path)
+    model_directory(tmp_path, id2label={str(i): f"LABEL_{i}" for i in range(3)})
+    text = ["anna lives in paris"]
+    named = flaxft.load(str(tmp_path), task=TokenClassification(labels=LABELS)).predict(text)
+    assert "LABEL" not in caplog.text
+    assert set(named[0]["tags"]) <= set(LABELS)
+    plain = flaxft.load(str(tmp_path), task=TokenClassification()).predict(text)
+    assert [LABELS[int(tag.removeprefix("LABEL_"))] for tag in plain[0]["tags"]] == list(named[0]["tags"])
+    assert "has no names for its 3 labels (LABEL_0, ...); --config.task.labels=NAME,NAME,... gives them, in the order of its training" in caplog.text
+    with pytest.raises(UserError, match=r"task.labels are \['O', 'B-PER'\]"):
+        flaxft.load(str(tmp_path), task=TokenClassification(labels=("O", "B-PER")))
+
+
 def test_one_file_is_taken_before_shards_before_msgpack(tmp_path):
     model_directory(tmp_path)
     write_msgpack(tmp_path, {"wrong": np.zeros(1)})
@@ -241,14 +396,16 @@ def test_hf_names_round_trip(tmp_path):
         hf_names("head/other", checkpoint.encoder, with_prefix=True)
 
 
-FAMILIES = [file.stem for file in sorted(Path(hf.__file__).parent.glob("*.py")) if file.stem not in ("__init__", "base", "heads", "hf", "weights")]
+FAMILIES = {name: importlib.import_module(f"flaxft.models.{name}").ENCODER for name in hf.families()} | {
+    f"flax {name}": encoder for name, encoder in transformers_flax.FAMILIES.items()
+}
 
 
 @FAST
-@given(family=st.sampled_from(FAMILIES), data=st.data(), layer=st.integers(0, 10**6), with_prefix=st.booleans(), shape=st.sampled_from([(3,), (2, 3)]))
+@given(family=st.sampled_from(sorted(FAMILIES)), data=st.data(), layer=st.integers(0, 10**6), with_prefix=st.booleans(), shape=st.sampled_from([(3,), (2, 3)]))
 def test_every_name_of_every_family_comes_back(family, data, layer, with_prefix, shape):
     """Of any layer, heads included: our path, its Hugging Face name, and our path with the array as it was."""
-    encoder = importlib.import_module(f"flaxft.models.{family}").ENCODER
+    encoder = FAMILIES[family]
     key = data.draw(st.sampled_from(encoder.keys))
     path = key.path.replace("{i}", str(layer))
     name, transposed = hf_names(path, encoder, with_prefix=with_prefix)
@@ -262,7 +419,7 @@ def test_every_name_of_every_family_comes_back(family, data, layer, with_prefix,
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_two_keys_of_a_family_are_one(family):
-    keys = importlib.import_module(f"flaxft.models.{family}").ENCODER.keys
+    keys = FAMILIES[family].keys
     for names in ([key.path for key in keys], [(key.hf, key.prefixed) for key in keys]):
         assert len(set(names)) == len(names)
 
@@ -611,9 +768,9 @@ def test_bad_config_file(tmp_path, content, what, mend):
 @pytest.mark.parametrize("model_type", ["roberta", "distilbert", "bret", "BERT", "hf", "base", "__init__", "../models/bert", "os", 3, ["bert"], None])
 def test_another_architecture(tmp_path, model_type):
     message = problem(model_directory(tmp_path, model_type=model_type))
-    for part in (str(tmp_path / "config.json"), f"model_type is {model_type!r}", "known are ['bert'"):
+    for part in (str(tmp_path / "config.json"), f"model_type is {model_type!r}", "flaxft reads bert" if model_type != "BERT" else "is written 'bert'"):
         assert part in message
-    assert ("did you mean 'bert'?" in message) == (model_type in ("roberta", "bret", ["bert"]))
+    assert ("did you mean 'bert'?" in message) == (model_type == "bret")
 
 
 @pytest.mark.parametrize("key", ["auto_map", "trust_remote_code", "custom_pipelines", "quantization_config", "_attn_implementation_internal"])
