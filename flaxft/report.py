@@ -58,7 +58,6 @@ def save_content(
     padding_to_longest: float,
     devices: Sequence[Any],
     model: str,
-    num_records: Mapping[str, int],
     contented: str,
 ) -> None:
     """Writes report/content.json: what the page needs and the run's other files do not hold.
@@ -72,7 +71,6 @@ def save_content(
         "versions": versions(),
         "sources": dict(sources),
         "model": model,
-        "num_records": dict(num_records),
         "contented": contented,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "lengths": {name: np.bincount(found).tolist() for name, found in lengths.items()},
@@ -142,11 +140,9 @@ def versions() -> dict[str, str]:
 
 def head_rows(content: Mapping[str, Any], config: Mapping[str, Any], results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run is, in a line each: model, data, rows, date, duration, seed, version. What an older run did not save is left out."""
-    data = {name: str(path) for name in content.get("num_records", {}) if (path := config["task"].get(name))}
     rows = [
         ("model", content.get("model", "")),
-        ("data", "; ".join(f"{name} {path}" for name, path in data.items()) or "; ".join(content["sources"].values())),
-        ("records", ", ".join(f"{name} {num:,}" for name, num in content.get("num_records", {}).items())),
+        *content["sources"].items(),
         ("finished", content.get("date", "")),
         ("training", f"{results['steps']:,} steps in {shown_seconds(results['seconds'])}" if results["steps"] else "none"),
         ("seed", str(config["seed"])),

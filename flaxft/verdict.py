@@ -14,6 +14,8 @@ FALLING = 0.1  # of the loss, over the last quarter of the run
 FAR_BELOW = 0.5  # training loss / validation loss of a run that knows its examples by heart
 WORSE = 0.02  # of the best score, by which the last one lies behind it
 MUCH = 0.01  # of a split: records that are cut, or seen in training
+MOST = 0.8  # of all records: the share of a label from which on an accuracy says little
+DOMINANT = 0.45  # an accuracy of the majority from which on it may pass for one of the model
 DOMINATED = 0.1  # of the way from the majority's score to 1, that an accuracy came
 SMALL = 384  # hidden size of MiniLM, which is larger than the packaged encoder and still runs on a laptop
 LARGER = "--config.model.path=sentence-transformers/all-MiniLM-L6-v2"
@@ -83,8 +85,13 @@ class Observations:
 
 
 def verdict(seen: Observations) -> list[Finding]:
-    """Everything that a rule finds, what should be mended first coming first."""
+    """Everything that a rule finds about a run, what should be mended first coming first."""
     return [found for rule in RULES if (found := rule(seen)) is not None]
+
+
+def foresight(seen: Observations) -> list[Finding]:
+    """What is known before the first step, beside overlaps and cut texts, of which every start warns."""
+    return [found for rule in (rate_outside_band, large_batch, rare_labels, imbalance) if (found := rule(seen)) is not None]
 
 
 def contented(seen: Observations) -> str:
@@ -171,7 +178,7 @@ def dominated(seen: Observations) -> Finding | None:
     simplest = next(iter(baselines.values()), {}).get(seen.metric)
     if score is None or macro is None or simplest is None or seen.metric not in ("accuracy", "micro_f1"):
         return None
-    if score - simplest > DOMINATED * (1 - simplest) or macro > 0.75 * score:
+    if simplest < DOMINANT or score - simplest > DOMINATED * (1 - simplest) or macro > 0.75 * score:
         return None
     what = f"{seen.judged} {seen.metric} {score:.4f} is about the share of the most frequent label ({simplest:.4f}), and macro F1 is {macro:.4f}"
     balance = "--config.task.class_weights=balanced" if "class_weights" in seen.fields else "--config.task.main_metric=macro_f1"
@@ -184,9 +191,19 @@ def rare_labels(seen: Observations) -> Finding | None:
     if not rare:
         return None
     shown = ", ".join(f"{label} {count}" for count, label in rare[:SHOWN]) + (", ..." if len(rare) > SHOWN else "")
-    what = f"{len(rare)} of {len(seen.label_counts)} {seen.noun} have fewer than {FEW} examples in train ({shown}): hardly learnt; add examples"
+    what = f"{len(rare)} of {len(seen.label_counts)} {seen.noun} with fewer than {FEW} examples in train ({shown}): hardly learnt; add examples"
     weights = next((name for name in ("class_weights", "positive_weights") if name in seen.fields), None)
     return Finding("rare_labels", what, f"--config.task.{weights}=balanced" if weights else "")
+
+
+def imbalance(seen: Observations) -> Finding | None:
+    """One label that most records have, where the metric is the share of right answers."""
+    total, most = sum(seen.label_counts.values()), max(seen.label_counts.values(), default=0)
+    if seen.metric not in ("accuracy", "micro_f1") or len(seen.label_counts) < 2 or most < MOST * total:
+        return None
+    label = max(seen.label_counts, key=lambda label: seen.label_counts[label])
+    what = f"{label!r} is {most / total:.0%} of all {seen.noun} in train: who always answers so has that {seen.metric}"
+    return Finding("imbalance", what, "--config.task.main_metric=macro_f1" if seen.noun == "labels" else "")
 
 
 def overlap(seen: Observations) -> Finding | None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from flaxft.train.lock import Lock
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
+RATE = "--config.optim.learning_rate=1e-3"  # of tiny runs 1e-2, which is worth a warning
+FINISHED: dict[str, Any] = {"num_steps": 6, "evals": {}, "optim.learning_rate": 1e-3}
 
 
 def snapshot(root: Path) -> dict[Path, bytes | None]:
@@ -43,7 +46,7 @@ def config(tmp_path) -> Path:
 def finished(tmp_path_factory) -> Path:
     """A run of 6 steps with checkpoints at 5 and 6."""
     folder = tmp_path_factory.mktemp("finished")
-    flaxft.run(tiny.config(folder, num_steps=6, evals={}), str(folder / "run"))
+    flaxft.run(tiny.config(folder, **FINISHED), str(folder / "run"))
     return folder
 
 
@@ -74,13 +77,13 @@ def test_a_sound_config(config, capsys):
     num_steps = 2 * -(-len(train.lengths) // 8)
     assert f"steps    {num_steps} of 8 examples, {num_steps // 2} an epoch" in out
     assert "pieces   93 in the tokenizer, 128 embeddings in the model" in out
-    for word in ("labels   7: O, B-LOC", "rows ", "padding ", "memory ", "disk ", "workdir ", ", new", "tokens of an example, train"):
+    for word in ("labels   3 entity types: ", "rows ", "padding ", "memory ", "disk ", "workdir ", ", new", "tokens of an example, train"):
         assert word in out, word
 
 
 def test_what_it_says_is_what_a_run_says(finished, capsys):
     """Steps, rows and padding beside plan.json and results.json of the run itself."""
-    found = examine(tiny.config(finished, num_steps=6, evals={}), finished / "new")
+    found = examine(tiny.config(finished, **FINISHED), finished / "new")
     plan, results = (json.loads((finished / "run" / f"{name}.json").read_text()) for name in ("plan", "results"))
     assert found.facts["steps"].startswith(f"{results['steps']} of 8 examples")
     ((num_rows, row_length, num_slots),) = plan["shapes"]
@@ -154,10 +157,32 @@ def test_many_bad_records_are_cut_short(config, capsys):
 
 
 def test_warnings_do_not_fail(config, capsys):
-    code, out, problems = look(config, capsys, f"--config.task.validation={config.parent / 'train.conll'}", "--config.task.test=")
+    code, out, problems = look(config, capsys, f"--config.task.validation={config.parent / 'train.conll'}", "--config.task.test=", RATE)
     assert (code, problems) == (errors.OK, [])
     assert "warning: validation: 60 of 60 records are in the train split too" in out
     assert "no problem found, 1 warning;" in out
+
+
+def test_numbers_that_are_no_use(config, capsys):
+    """Each may be meant, so that it is a warning, with what to try."""
+    code, out, problems = look(config, capsys, "--config.optim.learning_rate=1e3", "--config.data.batch_size=100000")
+    assert (code, problems) == (errors.OK, [])
+    assert "warning: learning rate 1000 is above what an encoder of hidden size 32 is fine-tuned with" in out
+    assert "warning: a step of 100,000 examples is most of the" in out and "; try --config.data.batch_size=32" in out
+    code, out, _ = look(config, capsys, "--config.optim.learning_rate=1e-6")
+    assert "warning: learning rate 1e-06 is below" in out and "; try --config.optim.learning_rate=0.001" in out
+
+
+def test_labels_are_counted(config, capsys):
+    """Entity types, not tags; a rare one is told."""
+    with (config.parent / "train.conll").open("a") as file:
+        file.write("oslo\tB-RIVER\n\n")
+    found = examine(tiny.config(config.parent), config.parent / "run")
+    counted = re.fullmatch(r"4 entity types: (.*); 1 with fewer than 10 examples", found.facts["labels"])
+    assert counted and counted[1].endswith("RIVER 1") and "PER " in counted[1]
+    assert any("1 of 4 entity types with fewer than 10 examples in train (RIVER 1)" in one for one in found.warnings)
+    many = doctor.describe_labels({f"label {i}": i for i in range(30)}, noun="labels")
+    assert many.startswith("30 labels: label 29 29, label 28 28, ") and many.endswith(", ... label 2 2, label 1 1, label 0 0; 10 with fewer than 10 examples")
 
 
 def test_a_tokenizer_that_may_be_another_models(config, capsys):
@@ -205,7 +230,7 @@ def test_the_formula_of_activations():
 
 
 def test_an_existing_run(finished, tmp_path):
-    cfg = tiny.config(finished, num_steps=6, evals={})
+    cfg = tiny.config(finished, **FINISHED)
     run = shutil.copytree(finished / "run", tmp_path / "run")
     before = snapshot(run)
     found = examine(cfg, run)
@@ -234,7 +259,7 @@ def test_an_existing_run(finished, tmp_path):
 def test_half_written_checkpoints_stay(finished, tmp_path):
     run = shutil.copytree(finished / "run", tmp_path / "run")
     (run / "checkpoints" / "9").mkdir()
-    examine(tiny.config(finished, num_steps=6, evals={}), run)
+    examine(tiny.config(finished, **FINISHED), run)
     assert (run / "checkpoints" / "9").is_dir(), "that is for the run to clear"
 
 
@@ -248,7 +273,7 @@ def test_a_workdir_in_use(finished, tmp_path):
     run = shutil.copytree(finished / "run", tmp_path / "run")
     with Lock(run):
         content = (run / "lock").read_bytes()
-        (problem,) = examine(tiny.config(finished, num_steps=6, evals={}), run).problems
+        (problem,) = examine(tiny.config(finished, **FINISHED), run).problems
         assert f"in use by process {os.getpid()}" in problem
         assert (run / "lock").read_bytes() == content
 
@@ -291,7 +316,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_it_fits_a_terminal(finished, monkeypatch, width):
     """In colour; no line is wider, none is cut with dots."""
-    found = examine(tiny.config(finished, evals={}), finished / "none")
+    found = examine(tiny.config(finished, **FINISHED), finished / "none")
     found.splits["validation"] = found.splits["validation"]._replace(num_records=1_234_567)
     terminal = Terminal()
     for name, value in {"COLUMNS": str(width), "TERM": "xterm-256color"}.items():

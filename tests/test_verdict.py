@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from flaxft import verdict as rules
-from flaxft.verdict import Observations, contented, verdict
+from flaxft.verdict import Observations, contented, foresight, verdict
 
 BAND = (3e-4, 3e-3)
 LARGER = "--config.model.path=sentence-transformers/all-MiniLM-L6-v2"
@@ -132,6 +132,9 @@ NO_FAULT = {
         GOOD, scores={"test": {"accuracy": 0.97, "macro_f1": 0.9}}, baselines={"test": {"majority": {"accuracy": 0.95}}}
     ),
     "a skipped evaluation": dataclasses.replace(GOOD, evals=[(100, {})]),
+    "guessing among many labels": dataclasses.replace(
+        GOOD, scores={"test": {"accuracy": 0.03, "macro_f1": 0.001}}, baselines={"test": {"majority": {"accuracy": 0.03}}}
+    ),
     "three steps": dataclasses.replace(GOOD, losses=[4.3, 4.2, 4.1]),
     "a small data set in one step": dataclasses.replace(GOOD, batch_size=32, num_examples=20),
     "a few cut records": dataclasses.replace(GOOD, num_cut={"train": (9, 1000, 900)}),
@@ -142,6 +145,16 @@ NO_FAULT = {
 def test_no_alarm(name):
     assert verdict(NO_FAULT[name]) == []
     assert contented(NO_FAULT[name]).startswith("nothing to mend")
+
+
+def test_before_the_first_step():
+    """What doctor says; of what every start warns of anyway it says nothing twice."""
+    assert foresight(GOOD) == foresight(Observations()) == []
+    faults = {"learning_rate": 1e3, "batch_size": 100_000, "num_examples": 2000, "label_counts": {"a": 95, "b": 5}, "num_seen": {"test": (9, 9)}}
+    found = foresight(dataclasses.replace(GOOD, **faults))
+    assert [one.rule for one in found] == ["rate", "large_batch", "rare_labels", "imbalance"]
+    assert "'a' is 95% of all labels in train" in found[-1].line and found[-1].flag == "--config.task.main_metric=macro_f1"
+    assert [one.rule for one in foresight(dataclasses.replace(GOOD, main_metric="macro_f1", label_counts={"a": 95, "b": 25}))] == []
 
 
 def test_the_first_user():

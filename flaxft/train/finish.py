@@ -151,7 +151,6 @@ def _save_content(run: Trained, sections: Mapping[str, Sequence[Any]], *, conten
         padding_to_longest=prepare.padding_to_longest(run.cfg, items["train"]),
         devices=run.devices,
         contented=contented,
-        num_records={name: len(one) for name, one in records.items()},
         model=run.checkpoint.name,
     )
 
