@@ -107,6 +107,14 @@ def config(folder: Path, **changes: Any) -> Config:
     return cfg
 
 
+def outputs(loaded: Any, batch: dict[str, np.ndarray]) -> Any:
+    """What a model gives for a batch, as one program: op by op, dozens would be compiled."""
+    import jax
+    from flax import nnx
+
+    return jax.jit(lambda params, batch: nnx.merge(loaded.graphdef, params)(batch))(loaded.params, batch)
+
+
 def devices(num: int) -> dict[str, str]:
     """The environment of a process in which the CPU is `num` devices; how programs are compiled stays as in tests/conftest.py."""
     return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num}".strip()}

@@ -128,7 +128,7 @@ def test_bfloat16_is_close(tmp_path):
         total, weight = cross_entropy(logits, batch["labels"], ignore=-100)
         return total / weight, logits
 
-    (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(loaded.params)
+    (loss, logits), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(loaded.params)
     assert logits.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients))
     # bfloat16 keeps 8 bits: 2 ** -8 = 0.4 % a rounding, a few of them in a row

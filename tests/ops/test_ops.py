@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import jax
@@ -19,8 +20,9 @@ from flaxft.ops.losses import cross_entropy
 def test_gelu_and_its_gradient():
     x = jnp.linspace(-6, 6, 1001)
     reference = lambda x: jax.nn.gelu(x, approximate=False)  # noqa: E731
-    np.testing.assert_allclose(gelu(x), reference(x), atol=1e-6)
-    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), jax.vmap(jax.grad(reference))(x), atol=1e-6)
+    both = lambda function: jax.jit(jax.vmap(jax.value_and_grad(function)))(x)  # noqa: E731
+    for found, wanted in zip(both(gelu), both(reference), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("bfloat16", 2e-2)])
@@ -35,7 +37,7 @@ def test_dense_and_its_gradient(dtype, bound):
         return jnp.sum(jnp.sin(x @ kernel + bias))
 
     assert dense(x, kernel, bias, dtype=dtype).dtype == dtype
-    for found, wanted in zip(jax.grad(ours, (0, 1, 2))(x, kernel, bias), jax.grad(plain, (0, 1, 2))(x, kernel, bias), strict=True):
+    for found, wanted in zip(*(jax.jit(jax.grad(function, (0, 1, 2)))(x, kernel, bias) for function in (ours, plain)), strict=True):
         assert found.dtype == jnp.float32
         assert np.abs(found - wanted).max() <= bound * max(1.0, np.abs(wanted).max()) * 4
 
@@ -54,14 +56,15 @@ def test_products_in_bfloat16_have_the_form_that_a_cpu_is_fast_in():
 
 def test_attention_equals_one_segment_at_a_time():
     rng = np.random.default_rng(1)
-    query, key, value = (jnp.asarray(rng.standard_normal((2, 12, 3, 4)), jnp.float32) for _ in range(3))
-    segments = jnp.asarray([[1, 1, 1, 1, 2, 2, 2, 3, 0, 0, 0, 0], [1] * 12])
-    found = attention(query, key, value, segments)
-    for row, ids in enumerate(np.asarray(segments)):
+    query, key, value = (rng.standard_normal((2, 12, 3, 4), np.float32) for _ in range(3))
+    segments = np.asarray([[1, 1, 1, 1, 2, 2, 2, 3, 0, 0, 0, 0], [1] * 12])
+    found = jax.jit(attention)(query, key, value, segments)
+    alone = jax.jit(jax.nn.dot_product_attention)
+    for row, ids in enumerate(segments):
         for segment in set(ids.tolist()) - {0}:
             at = np.flatnonzero(ids == segment)
-            wanted = jax.nn.dot_product_attention(*(x[row : row + 1, at] for x in (query, key, value)))
-            np.testing.assert_allclose(found[row, at], wanted[0], atol=1e-6)
+            wanted = alone(*(x[row : row + 1, at] for x in (query, key, value)))
+            np.testing.assert_allclose(np.asarray(found)[row, at], wanted[0], atol=1e-6)
     assert np.isfinite(found).all()
 
 
@@ -82,16 +85,17 @@ def test_cross_entropy_counts_labels_only():
 # ---- dropout: 1e6 bits a test, so a share's standard deviation is at most 0.0005; bounds are 5 of them --------------------------------------------
 
 
+@functools.cache
 def keep_masks(num_keys: int, shape: tuple[int, ...], rate: float) -> np.ndarray:
     keys = jax.random.split(jax.random.key(0), num_keys)
-    return np.asarray(jax.vmap(lambda key: random_bits(key, shape) >= jnp.uint32(rate * 2**32))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: random_bits(key, shape) >= jnp.uint32(rate * 2**32)))(keys))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_keeps_its_share_and_its_mean(rate):
     masks = keep_masks(4, (32, 64, 128), rate)
     assert abs(masks.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / masks.size)
-    x = dropout(jnp.ones((32, 64, 128)), rate, key=jax.random.key(3))
+    x = np.asarray(jax.jit(lambda x, key: dropout(x, rate, key=key))(jnp.ones((32, 64, 128)), jax.random.key(3)))
     assert set(np.unique(x)) == {0.0, np.float32(1 / (1 - rate))}
     assert abs(float(x.mean()) - 1) < 0.01
     per_row = masks.mean((0, 2, 3))

@@ -66,8 +66,8 @@ def prepare(folder: Path, family: str, *, settings: Mapping[str, Any] | None = N
     return cfg, task, items, cfg.model.load(checkpoint, task.head, reuse_head=False, seed=0)
 
 
-def compute(task, items, loaded, *, row_length, num_slots, num_rows):
-    """Total loss, gradients, and each feature's predictions, over all items in batches of one shape."""
+def program(task, loaded):
+    """What `compute` runs: of parameters and a batch, ((loss, (predictions, weights)), gradients). Who computes several times compiles it once."""
 
     @jax.jit
     def of_batch(params, batch):
@@ -78,6 +78,12 @@ def compute(task, items, loaded, *, row_length, num_slots, num_rows):
 
         return jax.value_and_grad(loss_fn, has_aux=True)(params)
 
+    return of_batch
+
+
+def compute(task, items, loaded, *, row_length, num_slots, num_rows, of_batch=None):
+    """Total loss, gradients, and each feature's predictions, over all items in batches of one shape."""
+    of_batch = of_batch or program(task, loaded)
     total, gradients, weights, found = 0.0, None, 0.0, {}
     for batch in Pipeline(items, task.spec(), seed=0).once(Shape(row_length=row_length, num_slots=num_slots, num_rows=num_rows)):
         (loss, (predictions, weight)), gradient = of_batch(loaded.params, batch)

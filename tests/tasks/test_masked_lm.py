@@ -8,7 +8,6 @@ import json
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -150,7 +149,7 @@ def small(checkpoint, task, texts, tokenizer, tmp_path, *, num_rows, row_length=
 
 def test_only_labelled_tokens_meet_the_vocabulary(checkpoint, task, tokenizer, tmp_path):
     _, _, loaded, batch = small(checkpoint, task, TEXTS, tokenizer, tmp_path, num_rows=2)
-    outputs = nnx.merge(loaded.graphdef, loaded.params)(batch)
+    outputs = tiny.outputs(loaded, batch)
     assert outputs.logits.shape == (2, int(0.15 * 32) + 4, 128)
     labels = np.take_along_axis(batch["labels"], np.asarray(outputs.positions), axis=1)
     assert (labels != IGNORE).sum() == (batch["labels"] != IGNORE).sum() > 0
@@ -159,13 +158,17 @@ def test_only_labelled_tokens_meet_the_vocabulary(checkpoint, task, tokenizer, t
 def test_the_loss_is_the_mean_over_masked_tokens(checkpoint, task, tokenizer, tmp_path):
     """Against a plain computation with the whole vocabulary on every token."""
     task, _, loaded, batch = small(checkpoint, task, TEXTS, tokenizer, tmp_path, num_rows=2)
-    model = nnx.merge(loaded.graphdef, loaded.params)
-    total, weight = task.loss(model(batch), batch)["mlm"]
-    output = model.encoder(batch)
-    hidden = model.head.cls.predictions.transform(output.hidden)
-    logits = hidden @ output.word_embeddings.T + model.head.cls.predictions.bias[...]
+    @jax.jit
+    def of(params):
+        model = nnx.merge(loaded.graphdef, params)
+        output = model.encoder(batch)
+        hidden = model.head.cls.predictions.transform(output.hidden)
+        logits = hidden @ output.word_embeddings.T + model.head.cls.predictions.bias[...]
+        return task.loss(model(batch), batch)["mlm"], jax.nn.log_softmax(logits)
+
+    (total, weight), scores = of(loaded.params)
     chosen = batch["labels"] != IGNORE
-    wanted = -jax.nn.log_softmax(logits)[chosen][jnp.arange(chosen.sum()), batch["labels"][chosen]].sum()
+    wanted = -np.asarray(scores)[chosen][np.arange(chosen.sum()), batch["labels"][chosen]].sum()
     assert weight == chosen.sum()
     assert abs(float(total) - float(wanted)) <= BOUND * float(wanted)
 
@@ -195,7 +198,7 @@ def test_logits_loss_and_gradients_equal_pytorch(checkpoint, directory, task, to
         total, weight = task.loss(outputs, batch)["mlm"]
         return total / weight, outputs
 
-    (loss, outputs), gradients = jax.value_and_grad(loss_fn, has_aux=True)(loaded.params)
+    (loss, outputs), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(loaded.params)
     at = np.asarray(outputs.positions[0])
     at = at[at < length]
     wanted = found.logits.detach().numpy()[0][at]

@@ -281,7 +281,7 @@ def unit(rng, *shape):
 
 
 def term(task, vectors, batch):
-    ((total, weight),) = task.loss(vectors, batch).values()
+    ((total, weight),) = jax.jit(task.loss)(vectors, batch).values()
     return float(total), float(weight)
 
 
@@ -307,7 +307,7 @@ def test_the_in_batch_loss_is_the_cross_entropy_of_torch(symmetric, hard):
     wanted.backward()
     assert weight == n * (1 + symmetric)
     assert abs(total - wanted.item()) < BOUND * wanted.item()
-    gradient = jax.grad(lambda outputs: task.loss(outputs, given[1])["embedding"][0])(given[0])
+    gradient = jax.jit(jax.grad(lambda outputs: task.loss(outputs, given[1])["embedding"][0]))(given[0])
     np.testing.assert_allclose(np.asarray(gradient).reshape(-1, 8), theirs.grad.numpy().reshape(-1, 8)[order], atol=1e-4)
 
 
@@ -346,7 +346,7 @@ def test_empty_slots_and_raw_texts_do_not_count(task):
     batch["example_weight"][:] = 0
     batch["role"][:] = ANCHOR
     assert term(task, outputs, batch) == (0.0, 0.0)
-    assert not np.asarray(jax.grad(lambda outputs: task.loss(outputs, batch)["embedding"][0])(outputs)).any()
+    assert not np.asarray(jax.jit(jax.grad(lambda outputs: task.loss(outputs, batch)["embedding"][0]))(outputs)).any()
 
 
 def test_a_step_of_such_pairs_is_not_split(tmp_path):
@@ -507,7 +507,7 @@ def test_packed_is_unpacked(directory, tokenizer, pooling, normalize):
     for num_slots, num_rows in ((1, 8), (8, 3)):
         vectors = np.zeros((8, 32), np.float32)
         for batch in Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=num_slots, num_rows=num_rows)):
-            outputs = np.asarray(nnx.merge(loaded.graphdef, loaded.params)(batch))
+            outputs = np.asarray(tiny.outputs(loaded, batch))
             for place in zip(*np.nonzero(batch["example_weight"]), strict=True):
                 vectors[batch["example_id"][place]] = outputs[place]
         found.append(vectors)
@@ -593,12 +593,11 @@ def test_gradients_are_those_of_torch(tmp_path, tokenizer, pooling):
     loaded = pretrained.load(pretrained.open(), task.head, reuse_head=True, seed=0)
     (batch,) = Pipeline(items, task.spec(), seed=0).once(Shape(row_length=32, num_slots=8, num_rows=8))
 
-    @jax.jit
     def ours(params):
         ((total, weight),) = task.loss(nnx.merge(loaded.graphdef, params)(batch), batch).values()
         return total / weight
 
-    value, gradients = jax.value_and_grad(ours)(loaded.params)
+    value, gradients = jax.jit(jax.value_and_grad(ours))(loaded.params)
     assert abs(float(value) - loss.item()) <= BOUND
     wanted = {name: parameter.grad.numpy() for name, parameter in model.named_parameters() if parameter.grad is not None}
     found = {}

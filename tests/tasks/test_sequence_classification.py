@@ -403,7 +403,7 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
         scores = logits.softmax(-1).numpy()
         batch = {name: given[name].numpy().astype(np.int32) for name in ("input_ids", "token_type_ids")}
         batch |= {"segment_ids": np.ones_like(batch["input_ids"]), "position_ids": np.arange(batch["input_ids"].size)[None]}
-        ours = nnx.merge(loaded.graphdef, loaded.params)(batch | {"example_start": np.zeros((1, 1), np.int32)})[0, 0]
+        ours = tiny.outputs(loaded, batch | {"example_start": np.zeros((1, 1), np.int32)})[0, 0]
         assert np.abs(np.asarray(ours) - logits.numpy()).max() <= BOUND * max(1.0, np.abs(logits.numpy()).max())
         assert model.config.id2label[int(scores.argmax())] == one["label"]
         np.testing.assert_allclose(list(one["scores"].values()), scores, atol=BOUND)

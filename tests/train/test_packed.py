@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Pipeline
+from tests import tiny
 from tests.tasks.contract import BOUND, compute, prepare
 
 FAMILY = "token_classification"
@@ -24,7 +24,7 @@ def test_the_comparison_can_fail(tmp_path, mistake):
         batch["segment_ids"] = np.minimum(batch["segment_ids"], 1)
     else:
         batch["position_ids"] = np.broadcast_to(np.arange(64, dtype=np.int32), batch["position_ids"].shape)
-    scores = np.asarray(task.predict(nnx.merge(loaded.graphdef, loaded.params)(batch), batch)["T"]["score"])
+    scores = np.asarray(task.predict(tiny.outputs(loaded, batch), batch)["T"]["score"])
     start, number = batch["example_start"][0, 1], int(batch["example_id"][0, 1])
     assert np.abs(scores[0, start : start + items.lengths[number]] - found[number]["score"]).max() > 100 * BOUND
 
