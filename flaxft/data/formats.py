@@ -11,10 +11,12 @@ from flaxft.data.arrow import is_arrow, is_parquet, read_arrow, read_parquet
 from flaxft.data.chats import with_text
 from flaxft.data.columns import looks_like_columns, read_columns
 from flaxft.data.compression import without_suffix
+from flaxft.data.conllu import looks_like_conllu, read_conllu
 from flaxft.data.content import Content, Placed, check_text
 from flaxft.data.excel import is_excel, read_excel
 from flaxft.data.json_lines import looks_like_json_lines, read_json
 from flaxft.data.magic import refuse
+from flaxft.data.ontonotes import looks_like_conll2012, read_conll2012
 from flaxft.data.squad import looks_like_squad, questions_of, read_squad
 from flaxft.data.tables import looks_like_words, read_csv, read_tsv
 from flaxft.errors import UserError, nearest
@@ -44,6 +46,8 @@ FORMATS = (
     Format("excel", read_excel, (".xlsx", ".xlsm"), is_excel, where=": row {}", is_text=False, least=BELOW),
     Format("squad", read_squad, (".json",), looks_like_squad, where=": {}"),
     Format("jsonl", read_json, (".jsonl", ".json"), looks_like_json_lines),
+    Format("conllu", read_conllu, (".conllu", ".conllx", ".conll", ".txt"), looks_like_conllu, takes_comment=True),
+    Format("conll2012", read_conll2012, (".conll",), looks_like_conll2012),
     Format("columns", read_columns, (".conll", ".bio", ".iob", ".iob2", ".txt"), looks_like_columns, takes_comment=True),
     Format("columns", read_columns, (".csv", ".tsv"), looks_like_words, takes_comment=True),
     Format("csv", read_csv, (".csv",), least=BELOW),

@@ -26,7 +26,7 @@ class Chosen(NamedTuple):
     words: str
     tags: str
     note: str
-
+    others: tuple[str, ...] = ()  # columns that hold tags of chunks as well
 
 class _Column(NamedTuple):
     """The cells of one column over the looked-at sentences."""
@@ -80,11 +80,12 @@ def choose(source: Source, *, words: str = "", tags: str = "") -> Chosen | None:
         first, last = last, first
     if not words or not tags:
         _check_kind(source, sample, [columns[name] for name in names], columns.get(last))
+    others = () if tags else tuple(name for name in names if name not in (first, last) and columns[name].holds_chunks())
     if (first, last) == (names[0], names[-1]) or (words and tags):
-        return Chosen(first, last, "")
+        return Chosen(first, last, "", others)
     reasons = [f"column {name} counts" for name in names if name != first and columns[name].counts()]
     reasons += [f"column {name} has one value a sentence" for name in names if columns[name].names_sentences()]
-    return Chosen(first, last, f"words from column {first}, tags from column {last}{f' ({reasons[0]})' if reasons else ''}")
+    return Chosen(first, last, f"words from column {first}, tags from column {last}{f' ({reasons[0]})' if reasons else ''}", others)
 
 
 def _last(columns: dict[str, _Column], names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from flaxft.data.kinds import Columns
 from flaxft.data.labels import without_columns
 from flaxft.data.source import open_source
 from flaxft.data.texts import check_token_types
+from flaxft.data.words import cover_marks
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import bootstrap_interval, curve, weighted_mean
 from flaxft.metrics.questions import Script, best_threshold, has_answer, per_question, question_scores
@@ -145,6 +146,7 @@ class QuestionAnswering:
         question, context = self._texts(record)
         asked = tokenizer.text(question)[0]
         pieces, _, offsets = tokenizer.text(context)
+        offsets = cover_marks(context, offsets)
         kept = asked[: self.max_question_length]
         layout, _ = tokenizer.wrap_pair(kept, np.full(1, -1, np.int32))
         before, capacity = int(np.argmax(layout == -1)), max_length - len(layout) + 1  # tokens before the context; places for it

@@ -18,8 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft import baseline
+from flaxft.data import conllu, token_columns
 from flaxft.data import tags as schemes
-from flaxft.data import token_columns
+from flaxft.data import words as splitting
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import named_labels, without_columns
@@ -51,6 +52,7 @@ from flaxft.tasks.base import (
 
 WORDS = ("tokens", "words", "0")  # where words stand when text_columns does not say; "0" is the first column of a column file
 LABELS = ("ner_tags", "tags", "labels", "ner", "bio_tags", "iob_tags", "pos_tags", "upos")  # the same for tags; in a column file the last column
+CONLLU = {"form": "tokens", **{str(i): name for n, name in enumerate(conllu.NAMES) for i in (n, n - len(conllu.NAMES))}}  # its columns by number
 PLAIN_METRICS = ("accuracy", "-loss")
 NONE = "(none)"  # what stands for no entity among the types
 KINDS = {  # of errors, in the order of the report
@@ -95,6 +97,8 @@ class TokenClassification:
     """How tags mark entities: IOB1, IOB2, IOBES, BMES, BILOU or plain (one tag a word, no entities). None looks at the train split."""
     label_all_tokens: bool = False
     """Whether every subword of a word is labelled (B- goes on as I-), not only the first one."""
+    words: str | None = None
+    """How raw text is cut into words: blanks, punctuation, clitics, penn, pattern, characters or tokenizer. None looks at the train split."""
     main_metric: str = "entity_f1"
     """The metric that picks the best checkpoint: entity_f1, strict_entity_f1, accuracy or -loss."""
 
@@ -126,13 +130,16 @@ class TokenClassification:
         if self.scheme is not None and self.scheme not in (*schemes.LETTERS, schemes.PLAIN):
             allowed = [*schemes.LETTERS, schemes.PLAIN]
             raise UserError(f"task.scheme is {self.scheme!r}, allowed are {allowed}{nearest(self.scheme, allowed)}")
+        if self.words is not None and self.words not in splitting.NAMES:
+            raise UserError(f"task.words is {self.words!r}, allowed are {list(splitting.NAMES)}{nearest(self.words, splitting.NAMES)}")
         model_labels = checkpoint.labels if checkpoint.kind == self.kind else None
         if "train" not in self.splits():
             labels = self.labels or model_labels
             if not labels:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), self.scheme or schemes.scheme_of_labels(map(str, labels)))
-        return self._with_columns(self.records("train", max_examples=max_examples))._of_train(checkpoint.name, model_labels, max_examples=max_examples)
+        task = self._with_columns(self.records("train", max_examples=max_examples))
+        return task._of_train(checkpoint.name, model_labels, max_examples=max_examples)._with_words(tokenizer, max_examples=max_examples)
 
     def look(self, source: Source, *, split: str) -> Look:
         """How a split was read. Raises UserError for tags that cannot be meant."""
@@ -348,10 +355,22 @@ class TokenClassification:
         """With the columns that hold words and tags, where a column file's are not the first and the last."""
         asked = self.text_columns[0] if self.text_columns else ""
         chosen = token_columns.choose(source, words=_number(asked, source[0]), tags=_number(self.label_column, source[0]))
+        if chosen is not None and chosen.others:
+            log.info("%s: tags are those of column %s; task.label_column names others: %s", source.name, chosen.tags, ", ".join(chosen.others))
         if chosen is None or not chosen.note:
             return self
         log.info("%s: %s; task.text_columns and task.label_column name others", source.name, chosen.note)
         return dataclasses.replace(self, text_columns=(chosen.words,), label_column=chosen.tags)
+
+    def _with_words(self, tokenizer: Tokenizer, *, max_examples: int | None) -> TokenClassification:
+        """With the way to cut raw text that gives the words of the train split."""
+        if self.words is not None:
+            return self
+        sample = [list(map(str, self._words(record))) for record in itertools.islice(self.records("train", max_examples=max_examples), splitting.SAMPLE)]
+        found, share = splitting.choose(sample, tokenizer=lambda text: _own_words(tokenizer, text)[1])
+        said = "raw text will be cut %s (task.words=%s), which gives %.1f %% of the words of the train split"
+        log.log(logging.INFO if share > 0.8 else logging.WARNING, said, splitting.SAID[found], found, 100 * share)
+        return dataclasses.replace(self, words=found)
 
     def _of_train(self, model: str, model_labels: tuple[str, ...] | None, *, max_examples: int | None) -> TokenClassification:
         """With the scheme and the labels of the train split."""
@@ -471,7 +490,7 @@ class TokenClassification:
         asked, words = str(self.label_column), str(self.text_columns[0]) if self.text_columns else "0"
         if asked and not asked.lstrip("-").isdecimal():
             return column == asked
-        return column != words and (column.isdecimal() or column in LABELS)
+        return column != words and (column.isdecimal() or column in LABELS or column == CONLLU.get(asked))
 
     def _name_of_words(self, record: Record) -> str:
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
@@ -562,15 +581,16 @@ class TokenClassification:
     def _pieces(self, record: Record, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids and word ids, (n,) each, and the characters of each word, (num_words, 2), in the text that `decode` returns."""
         if self._is_raw(record):
-            ids, word_ids, offsets = tokenizer.text(record["text"])
-            if len(ids) == 0:
-                return ids, word_ids, np.zeros((0, 2), np.int32)
-            first = np.flatnonzero(starts_words(word_ids))
-            last = np.r_[first[1:] - 1, len(ids) - 1]
-            return ids, np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ids)])), np.stack([offsets[first, 0], offsets[last, 1]], 1)
-        words = self._words(record)
-        ids, word_ids = tokenizer.words(words)
-        bounds = np.cumsum([0, *(len(word) + 1 for word in words)], dtype=np.int32)
+            text = record["text"]
+            if self.words in (None, "tokenizer"):
+                (ids, word_ids), places = _own_words(tokenizer, text)
+            else:
+                places = splitting.split(text, self.words or "")
+                ids, word_ids = tokenizer.words([text[start:end] for start, end in places])
+            return ids, word_ids, np.asarray(places, np.int32).reshape(-1, 2)
+        given = self._words(record)
+        ids, word_ids = tokenizer.words(given)
+        bounds = np.cumsum([0, *(len(word) + 1 for word in given)], dtype=np.int32)
         return ids, word_ids, np.stack([bounds[:-1], bounds[1:] - 1], 1)
 
     def _flat(self, decoded: Sequence[dict[str, Any]], records: Source) -> _Flat:
@@ -600,6 +620,18 @@ class _Flat(NamedTuple):
     def of(self, values: Sequence[Any], record: int) -> list[Any]:
         """Those of one value a word of a record whose word is scored."""
         return list(values) if self.kept is None else [values[i] for i in self.kept[record]]
+
+
+def _own_words(tokenizer: Tokenizer, text: str) -> tuple[tuple[np.ndarray, np.ndarray], list[tuple[int, int]]]:
+    """`((ids, word_ids), places)` of raw text cut as the tokenizer cuts it; a mark that it drops belongs to the word before it."""
+    ids, word_ids, offsets = tokenizer.text(text)
+    if len(ids) == 0:
+        return (ids, word_ids), []
+    offsets = splitting.cover_marks(text, offsets)
+    first = np.flatnonzero(starts_words(word_ids))
+    last = np.r_[first[1:] - 1, len(ids) - 1]
+    places = list(zip(offsets[first, 0].tolist(), offsets[last, 1].tolist(), strict=True))
+    return (ids, np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ids)]))), places
 
 
 def _places(decoded: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -685,6 +717,8 @@ def _check_cells(tags: Collection[str], name: str) -> None:
 def _number(asked: str, record: Record) -> str:
     """The name of a column of a column file that is counted from the end, -1 being the last; others as they are."""
     asked = str(asked)
+    if asked in CONLLU and asked not in record and "upos" in record:
+        return CONLLU[asked]
     if asked.startswith("-") and asked[1:].isdecimal():
         numbered = sorted(int(name) for name in record if name.isdecimal())
         return str(numbered[int(asked)]) if 0 < int(asked[1:]) <= len(numbered) else asked

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from flaxft.data import content as content_module
 from flaxft.data import spool
+from flaxft.data.formats import NAMES
 from flaxft.data.source import KEPT, checked, open_source, read_records
 from flaxft.errors import UserError
 
@@ -196,7 +197,7 @@ def test_refuses_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: p
 
 def test_refuses_arguments(tmp_path: Path):
     path = write(tmp_path, "a.csv", "a\nb\n")
-    refused("format='cvs' is unknown; use one of parquet, arrow, excel, squad, jsonl, columns, csv, tsv, text; did you mean 'csv'?", path, format="cvs")
+    refused(f"format='cvs' is unknown; use one of {', '.join(NAMES)}; did you mean 'csv'?", path, format="cvs")
     refused("max_examples=0: give at least 1", path, max_examples=0)
     refused(f"{path}: comment='#' is for column files, but this one is read as csv", path, comment="#")
     refused("hub:a/b: format and comment are for files", "hub:a/b", format="csv")

@@ -204,6 +204,16 @@ def test_odd_texts_are_texts(tokenizer, text):
 # ---- records and settings -------------------------------------------------------------------------------------------------------------------------
 
 
+def test_an_answer_ends_with_the_mark_of_its_last_letter(tokenizer):
+    """Accents as code points of their own, which the normaliser takes off."""
+    context = "anna lives in Jose\u0301 , bob in Rome\u0301\u0301"
+    (features,) = TASK.features(question("anna lives in ?", context, "Jose\u0301"), tokenizer, max_length=64)
+    places = features.host["offsets"]
+    start, end = span(features)
+    assert context[places[start, 0] : places[end, 1]] == "Jose\u0301"
+    assert places.max() == len(context)
+
+
 def test_answers_that_stand_elsewhere_are_counted_once_and_scored(tmp_path, tokenizer, checkpoint, caplog):
     wrong = {"text": ["rome", "oslo"], "answer_start": [3, 0]}
     records = [question("red ?", "red", "red", id=1), {"id": 2, "question": "?", "context": "rome", "answers": wrong}]

@@ -717,7 +717,6 @@ def test_how_a_split_is_read_is_one_line(tokenizer, checkpoint, tmp_path):
     [
         ([(["anna", "is", "in"], ["PER", "O", "O"])] * 3, "for entities write B- and I- before their types"),
         ([(["anna", "is"], ["B-PER", "O"]), (["bob", "is"], ["B-per", "O"])], "differ in case alone are different ones: 'B-PER', 'B-per'"),
-        ([(["anna", "is"], ["B-PER ", "O "])] * 2, "blanks around 4 tags are taken off"),
         ([(["anna"], ["NN"]), (["is"], ["VB"])] * 6, "every one of its 12 sentences has one word"),
         ([(["anna", "is", "bob"], ["B-PER", "O", "B-PER"])] * 9 + [(["bob"], ["B_PER"])], "1 tags such as 'B_PER' are read as 'B-PER'"),
     ],
@@ -730,6 +729,11 @@ def test_what_may_be_wrong_is_a_warning(tokenizer, checkpoint, tmp_path, sentenc
 def test_blanks_make_no_other_tag(tokenizer, checkpoint, tmp_path):
     sentences = [(["anna", "is"], ["NOUN", "VERB "]), (["bob", "is"], [" NOUN", "VERB"])]
     assert resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences).labels == ("NOUN", "VERB")
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(record(*sentence)) + "\n" for sentence in sentences))
+    task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
+    assert task.labels == ("NOUN", "VERB")
+    assert task.look(task.records("train"), split="train").warnings == (f"{file}: blanks around 2 tags are taken off",)
 
 
 @pytest.mark.parametrize("missing", ["-", "_", "-100", -100])
@@ -779,3 +783,51 @@ def test_words_behind_their_numbers(tokenizer, checkpoint, tmp_path, caplog):
         task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
     assert "words from column 1, tags from column 2 (column 0 counts)" in caplog.text
     assert [task._words(one) for one in task.records("train")] == [["anna", "lives"], ["in", "paris"]]
+
+
+# ---- words of raw text ----
+
+
+def test_raw_text_is_cut_as_the_training_words_were(tokenizer, checkpoint, tmp_path, caplog):
+    sentences = [("anna left the U.S. for AL-AIN , with Jean-Luc .".split(), ["B-PER", *["O"] * 2, "B-LOC", "O", "B-LOC", *["O"] * 2, "B-PER", "O"])] * 3
+    with caplog.at_level("INFO", logger="flaxft"):
+        task = resolved(tokenizer, checkpoint, tmp_path / "train.conll", sentences)
+    assert task.words == "punctuation"
+    assert "raw text will be cut at blanks, punctuation around words apart (task.words=punctuation), which gives 100.0 % of the words" in caplog.text
+    joined, written = " ".join(sentences[0][0]), "Anna left the U.S. for AL-AIN, with Jean-Luc."
+    for text in (joined, written):
+        raw, cut = (task.features(one, tokenizer, max_length=64) for one in ({"text": text}, record(sentences[0][0])))
+        assert raw[0].tokens["input_ids"].tolist() == cut[0].tokens["input_ids"].tolist()
+        decoded = task.decode({"text": text}, raw, echo(task, raw))
+        assert [word.lower() for word in decoded["words"]] == [word.lower() for word in sentences[0][0]]
+        assert decoded["text"] == text
+    own = dataclasses.replace(task, words="tokenizer").features({"text": written}, tokenizer, max_length=64)[0].host["spans"].tolist()
+    assert [written[start:end] for start, end in own][3:7] == ["U", ".", "S", "."]
+    assert TokenClassification(train=task.train, words="blanks").resolve(tokenizer, checkpoint).words == "blanks"
+    with pytest.raises(UserError, match=r"task.words is 'blank', allowed are .*did you mean 'blanks'"):
+        TokenClassification(train=task.train, words="blank").resolve(tokenizer, checkpoint)
+
+
+@pytest.mark.parametrize("how", [None, "punctuation", "pattern", "characters"])
+@pytest.mark.parametrize("text", [*TEXTS, "Jose\u0301", "in Orle\u0301ans e\u0301\u0301.", "\u0939\u093f\u0928\u094d\u0926\u0940", "ok \U0001f44d\U0001f3fd"])
+def test_no_entity_begins_or_ends_with_a_blank_or_without_its_mark(tokenizer, text, how):
+    task = dataclasses.replace(NER, words=how)
+    features = task.features({"text": text}, tokenizer, max_length=64)
+    predictions = [{"label": np.where(f.host["owned"] >= 0, 3, 0), "score": np.ones(len(f.host["owned"]))} for f in features]
+    decoded = task.decode({"text": text}, features, predictions)
+    check_offsets(decoded)
+    assert decoded["entities"]
+    for entity in decoded["entities"]:
+        assert entity["text"].strip() == entity["text"]
+        assert entity["end"] == len(text) or text[entity["end"]] not in "\u0301\u093f\u094d\u0940\U0001f3fd"
+
+
+@pytest.mark.parametrize("column", ["", "xpos", "3", "-7", "4"])
+def test_conllu_records(tokenizer, checkpoint, tmp_path, column):
+    file = tmp_path / "train.conllu"
+    rows = ["1-2 al _ _ _ _ _ _ _ _", "1 a a ADP IN _ 2 case _ _", "2 el el DET _ _ 0 root _ _", "3 mar mar NOUN NN _ 0 root _ _"]
+    file.write_text("".join(row.replace(" ", "\t") + "\n" for row in rows))
+    task = TokenClassification(train=str(file), label_column=column).resolve(tokenizer, checkpoint)
+    assert task.labels == (("IN", "NN") if column in ("xpos", "4") else ("ADP", "DET", "NOUN"))
+    (one,) = task.records("train")
+    assert (task.features(one, tokenizer, max_length=16)[0].tokens["labels"] >= 0).sum() == (2 if column in ("xpos", "4") else 3)
