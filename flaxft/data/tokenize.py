@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -111,11 +112,14 @@ class SubwordTokenizer:
         return np.concatenate(parts), np.concatenate(types)
 
     def _unknown_id(self) -> int:
-        for token in ("[UNK]", "<unk>"):
-            found = self.backend.token_to_id(token)
-            if found is not None:
-                return int(found)
-        raise UserError("the tokenizer has no unknown token ([UNK] or <unk>); use the tokenizer files that belong to the checkpoint")
+        found = _unknown_of(self.backend)
+        if found is None:
+            raise UserError("the tokenizer has no unknown token ([UNK] or <unk>); use the tokenizer files that belong to the checkpoint")
+        return found
+
+
+def _unknown_of(backend: tokenizers.Tokenizer) -> int | None:
+    return next((number for token in ("[UNK]", "<unk>") if (number := backend.token_to_id(token)) is not None), None)
 
 
 def _with_own_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -140,7 +144,10 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
     file = directory / "tokenizer.json"
     if file.is_file() and files.size(file) > SIZE_CAP:
         raise UserError(f"{file}: {files.size(file)} bytes, at most {SIZE_CAP} are read; is it the right file?")
-    backend = _with_named_tokens(_from_json(file), directory, vocab_size=vocab_size) if file.is_file() else _from_transformers(directory)
+    if file.is_file():
+        backend = _with_named_tokens(_as_configured(_from_json(file), directory), directory, vocab_size=vocab_size)
+    else:
+        backend = _from_transformers(directory)
     num_pieces = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1  # not the vocabulary's size: its numbers may have gaps
     if num_pieces > vocab_size:
         raise UserError(
@@ -154,7 +161,22 @@ def load_tokenizer(directory: Path, *, vocab_size: int, max_length: int) -> Subw
         raise UserError(f"{directory}: the tokenizer cannot read a text ({reason(error)}); use the tokenizer files that belong to the checkpoint") from None
     if tokenizer.num_special == 0:
         raise UserError(f"{directory}: the tokenizer adds no [CLS] and [SEP]; use the tokenizer files that belong to the checkpoint")
+    _tell_of_case(backend, directory)
     return tokenizer
+
+
+def _tell_of_case(backend: tokenizers.Tokenizer, directory: Path) -> None:
+    """Says where a tokenizer and its vocabulary disagree on capitals: BioBERT and SciBERT, cased, come without the setting, and are lowercased by default."""
+    pieces = [piece for piece in backend.get_vocab(with_added_tokens=False) if not re.fullmatch(r"\[.*\]|<.*>", piece)]
+    num_cased = sum(piece != piece.lower() for piece in pieces)
+    letter = "A" if backend.normalizer is None else backend.normalizer.normalize_str("A")
+    mend = f"{directory / 'tokenizer_config.json'} decides it"
+    log = logging.getLogger("flaxft")
+    if letter == "a" and num_cased > len(pieces) / 100:
+        share = f"{num_cased:,} of the {len(pieces):,} pieces of its vocabulary have capitals, but its tokenizer lowercases every text and never uses them"
+        log.warning('%s: %s; %s: {"do_lower_case": false} for a cased checkpoint', directory, share, mend)
+    elif not num_cased and letter == "A" and backend.encode("A", add_special_tokens=False).ids == [_unknown_of(backend)]:
+        log.info('%s: its vocabulary has no capitals and its tokenizer keeps them, so that words with one are unknown; %s', directory, mend)
 
 
 def _from_json(file: Path) -> tokenizers.Tokenizer:
@@ -170,6 +192,24 @@ def _from_json(file: Path) -> tokenizers.Tokenizer:
         if backend.token_to_id(token["content"]) != token["id"]:
             number = f"the added token {token['content']!r} has the number {token['id']}, which the vocabulary does not go on with"
             raise UserError(f"{file}: {number}; fetch it again")
+    return backend
+
+
+def _as_configured(backend: tokenizers.Tokenizer, directory: Path) -> tokenizers.Tokenizer:
+    """What tokenizer_config.json says of BERT's normaliser holds over tokenizer.json, as in transformers; what it leaves out does not."""
+    from tokenizers import normalizers
+
+    settings = _object(directory / "tokenizer_config.json")
+    ours = backend.normalizer
+    if not isinstance(ours, normalizers.BertNormalizer) or settings.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+        return backend
+    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
+    before = {name: getattr(ours, name) for name in names}
+    given = {name: settings[key] for name, key in names.items() if isinstance(settings.get(key), bool) and settings[key] != before[name]}
+    if given:
+        backend.normalizer = normalizers.BertNormalizer(clean_text=ours.clean_text, **(before | given))
+        told = ", ".join(f"{names[name]} {str(value).lower()}" for name, value in given.items())
+        logging.getLogger("flaxft").info("%s: %s, as tokenizer_config.json says; tokenizer.json says otherwise", directory, told)
     return backend
 
 

@@ -56,6 +56,11 @@ def finish_tokenizer(predictor: Predictor, folder: Path) -> None:
     settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not 0 < settings.get("model_max_length", 0) <= predictor.encoder.max_length:
         settings["model_max_length"] = predictor.encoder.max_length
+    # BERT's tokenizer in transformers goes by these, and not by tokenizer.json, and lowercases where nothing says otherwise
+    normalizer = predictor.tokenizer.backend.normalizer
+    for attribute, key in {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}.items():
+        if hasattr(normalizer, attribute):
+            settings.setdefault(key, getattr(normalizer, attribute))
     pieces = set(predictor.tokenizer.pieces)
     for role, names in {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "mask": ("[MASK]", "<mask>")}.items():
         name = next((name for name in names if name in pieces), None)

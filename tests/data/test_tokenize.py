@@ -407,6 +407,72 @@ def test_an_own_token_that_does_not_fit(directory, tmp_path, file, content, mess
         load_tokenizer(tmp_path / "own", vocab_size=128, max_length=64)
 
 
+# ---- capitals ----
+
+
+CASED_PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Anna", "anna", "Paris", "paris", "a"]
+CASED_TEXTS = ["Anna Paris", "anna PARIS Zürich", "Anna[SEP]paris"]
+
+
+def cased_directory(directory: Path, folder: Path, *, pieces: list[str] = CASED_PIECES, lowercase: bool | None, settings: dict | None) -> Path:
+    """lowercase: what tokenizer.json says; None for vocab.txt alone. settings: tokenizer_config.json."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    shutil.copytree(directory, folder)
+    (folder / "tokenizer.json").unlink()
+    if lowercase is None:
+        (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    else:
+        tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
+        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        tokenizer.add_special_tokens(pieces[:5])
+        tokenizer.save(str(folder / "tokenizer.json"))
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lowercase", "settings", "first", "warned"),
+    [
+        (None, None, "anna", True),  # BioBERT and SciBERT, cased: vocab.txt alone
+        (None, {"do_lower_case": False}, "Anna", False),
+        (None, {"do_lower_case": True}, "anna", True),
+        (True, None, "anna", True),
+        (True, {"tokenizer_class": "BertTokenizer", "do_lower_case": False}, "Anna", False),  # what mends the others
+        (False, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}, "anna", True),
+        (False, {"do_lower_case": False}, "Anna", False),
+        (True, {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False}, "anna", True),  # which goes by tokenizer.json
+    ],
+)
+def test_a_cased_vocabulary_that_is_lowercased_is_told(directory, tmp_path, caplog, lowercase, settings, first, warned):
+    """As PyTorch's tokenizer does it, in every case; the warning says what mends it."""
+    from transformers import AutoTokenizer
+
+    folder = cased_directory(directory, tmp_path / "cased", lowercase=lowercase, settings=settings)
+    tokenizer = load_tokenizer(folder, vocab_size=128, max_length=64)
+    assert tokenizer.pieces[tokenizer.text("Anna")[0][0]] == first
+    assert ('2 of the 5 pieces of its vocabulary have capitals, but its tokenizer lowercases every text' in caplog.text) is warned
+    assert ('tokenizer_config.json decides it: {"do_lower_case": false} for a cased checkpoint' in caplog.text) is warned
+    theirs = AutoTokenizer.from_pretrained(folder)
+    for text in CASED_TEXTS[:2]:
+        assert tokenizer.wrap(tokenizer.text(text)[0]).tolist() == theirs(text)["input_ids"], text
+    save_tokenizer(tokenizer, folder, tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved", vocab_size=128, max_length=64).fingerprint == tokenizer.fingerprint
+
+
+def test_capitals_that_a_vocabulary_lacks_are_told(directory, tmp_path, caplog):
+    caplog.set_level("INFO", "flaxft")
+    pieces = [*CASED_PIECES[:5], "anna", "paris", "a"]
+    load_tokenizer(cased_directory(directory, tmp_path / "keeps", pieces=pieces, lowercase=False, settings=None), vocab_size=128, max_length=64)
+    assert "its vocabulary has no capitals and its tokenizer keeps them" in caplog.text
+    caplog.clear()
+    load_tokenizer(cased_directory(directory, tmp_path / "lowers", pieces=pieces, lowercase=True, settings=None), vocab_size=128, max_length=64)
+    load_tokenizer(directory, vocab_size=128, max_length=64)
+    assert caplog.text == ""
+
+
 # ---- pairs ----
 
 
