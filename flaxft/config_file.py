@@ -62,7 +62,7 @@ def read(name: str) -> tuple[Path, Any]:
     file = find(file_name)
     spec = importlib.util.spec_from_file_location(f"flaxft_config_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise UserError(f"--config={file_name}: not a Python file; give one that defines get_config()")
+        raise UserError(f"--config={file_name}: not a Python file; give one that defines get_config(); a file of data is a word: flaxft train {file_name}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses and typing look up the annotations of classes that the file defines
     _call(file, spec.loader.exec_module, module)

@@ -7,8 +7,10 @@ import shutil
 import textwrap
 import typing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from flaxft import config_file
 from flaxft.errors import UsageError, nearest
 from flaxft.flags import BY_CONFIG, FIRST, FLAGS, SUBCOMMANDS
 
@@ -74,7 +76,11 @@ def general() -> str:
 def of_subcommand(name: str, topics: Sequence[str], arguments: Sequence[str]) -> str:
     """Usage, examples and flags of a sub-command; of those that go by a config its fields too, or only those of the sections named in `topics`."""
     width, one = _width(), SUBCOMMANDS[name]
-    topics = [topic for topic in topics if topic in ("all", *_sections())]
+    known = ("all", *filter(None, _sections())) if topics else ()
+    odd = next((topic for topic in topics if topic not in known and not Path(topic).exists() and not config_file.is_known(topic)), "")
+    if odd:
+        raise UsageError(f"{odd!r} is no section of a config{nearest(odd, known)}; known are {', '.join(known)}")
+    topics = [topic for topic in topics if topic in known]
     if topics:
         return of_fields(topics, _config(topics, arguments))
     fields = " [--config.SECTION.FIELD=VALUE ...]" if name in BY_CONFIG else ""
@@ -161,7 +167,6 @@ def _sections() -> dict[str, str]:
 
 def _config(topics: Sequence[str], arguments: Sequence[str]) -> Any:
     """The config that the arguments name by --config or as a word, or None."""
-    from flaxft import config_file
     from flaxft.config import from_file
 
     joined = " ".join(arguments).replace("--config ", "--config=").split()

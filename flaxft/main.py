@@ -129,7 +129,7 @@ def predict(command: Command) -> None:
     from flaxft.inputs import lines
 
     if command.input is None:
-        raise UsageError("--input is missing; give a file of texts, such as .txt (one a line), .jsonl or .csv")
+        raise UsageError("--input is missing; give a file behind the run, such as .txt (one a line), .jsonl or .csv")
     _check_output(command)
     blocks = _predictor(command).stream_file(command.input, keep=command.keep, top_k=command.top_k)
     target = contextlib.nullcontext(sys.stdout) if command.output is None else files.writing(Path(command.output))
@@ -181,8 +181,11 @@ def export(command: Command) -> None:
 def _predictor(command: Command) -> Predictor:
     from flaxft.predict import from_model, from_run
 
+    if command.config is None and command.workdir is not None:
+        what = "is a file and no run" if command.workdir.is_file() else "holds no run (no config.json)"
+        raise UsageError(f"{command.workdir} {what}; give the folder of one, or --config=ner with --model of a fine-tuned model")
     if command.config is None or command.workdir is None:
-        raise UsageError("nothing to load; give --workdir=DIR of a run, or --config=configs/ner.py with --config.model.path of a fine-tuned model")
+        raise UsageError("nothing to load; give the folder of a run (--workdir=DIR), or --config=ner with --model of a fine-tuned model")
     command.config.check()
     return from_run(command.workdir, command.config) if command.has_run else from_model(command.config)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flaxft import help
 from flaxft.command import apply_overrides, from_file, parse
 from flaxft.config import FACTS, from_json, to_json
 from flaxft.errors import UserError
@@ -161,8 +163,12 @@ def test_what_a_command_imports_is_left_to_no_collector_and_the_rest_is(tmp_path
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
+    return make(tmp_path, monkeypatch)
+
+
+def make(tmp_path: Path, patch: pytest.MonkeyPatch) -> Path:
     """A folder with a file of data, one without suffix, a model and a run."""
-    monkeypatch.chdir(tmp_path)
+    patch.chdir(tmp_path)
     rows = "".join(f"{i},my card number {i} is late again today,{('refund', 'card', 'other')[i % 3]}\n" for i in range(30))
     for name in ("tickets.csv", "mlm"):
         (tmp_path / name).write_text(f"ticket_id,body,queue\n{rows}")
@@ -247,3 +253,28 @@ def test_words_that_do_not_fit(here, arguments, said):
     with pytest.raises(UserError) as error:
         words(*arguments.split())
     assert said in str(error.value)
+
+
+PARTS = st.sampled_from(
+    [*MODES, "help", "--help", "-h", "--config", "--config=ner", "--config=", "ner",
+     "glue:sst2", "tickets.csv", "runs/ner", "model", "mlm", ".", "..", "/", "", "-",
+     "--", "---", "-1", "=", "--=", "--config.", "--optim.lr=1", "--optim.", "--noconfig.data.cache", "--seeds=1", "--lr=1", "--x=y=z", "--model=a",
+     "--workdir=runs/x", "--mode=doctor", "--target=hf", "--task.train=x", "--config.task=1", "*.csv", "hub:x", "a\0b", "--\u202e", "--config.task.train=\n"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(arguments=st.lists(PARTS | st.text(max_size=8), max_size=4))
+def test_no_words_end_in_a_traceback(here_once, arguments):
+    """Whatever is written, it is a command or one line that says what is wrong."""
+    with contextlib.suppress(UserError):
+        if help.is_asked(arguments):
+            help.text(arguments)
+        else:
+            parse(arguments, modes=list(MODES))
+
+
+@pytest.fixture(scope="module")
+def here_once(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield make(tmp_path_factory.mktemp("here"), patch)

@@ -115,6 +115,8 @@ def test_help_is_asked_for_in_many_ways(arguments, words, capsys):
 
 
 def test_help_of_nothing(capsys):
+    assert main.main(["train", "--help", "optm"]) == errors.USAGE
+    assert "'optm' is no section of a config; did you mean 'optim'?; known are all, task, model" in capsys.readouterr().err
     assert main.main(["--help", "trian"]) == errors.USAGE
     assert "'trian' is no sub-command; did you mean 'train'" in capsys.readouterr().err
 

@@ -353,7 +353,7 @@ def test_a_workdir_without_a_run(refusal, tmp_path):
     for mode in ("--mode=predict", "--mode=eval"):
         source = [f"--input={tmp_path / 'in.txt'}"] if mode == "--mode=predict" else []
         message = refusal(mode, f"--workdir={tmp_path}", *source, code=errors.USAGE)
-        assert "nothing to load; give --workdir=DIR of a run" in message
+        assert f"{tmp_path} holds no run (no config.json); give the folder of one" in message
     with pytest.raises(UserError, match=r"holds no run \(no config\.json\); train first"):
         flaxft.load(tmp_path)
 

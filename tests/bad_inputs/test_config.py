@@ -148,6 +148,7 @@ COMMANDS = [
     (["-c", "ner"], ["--c is no flag", "did you mean '--config'"]),
     (["--dtype=bfloat16"], ["--dtype is for --mode=export", "the field of a config is --config.model.dtype"]),
     (["--output=x"], ["--output is for --mode=predict or --mode=export"]),
+    (["predict"], ["--input is missing", "give a file behind the run"]),
     (["eval", "a", "b"], ["'b' is one word too many", "flaxft eval takes RUN"]),
     (["--mode=predict"], ["--input is missing"]),
     (["--input"], ["input"]),
@@ -157,6 +158,10 @@ COMMAND_CASES = [
 ]
 COMMAND_CASES += [Case(11, "two configs", ["--config={folder}/config.py"], ["--config is given twice"], code=errors.USAGE)]
 WITHOUT = ([], ["--mode=train"], ["--config.seed=1"], ["--mode=eval"], ["--mode=predict", "--input=x.txt"])
+NO_RUN = Case(0, "no run", ["eval", "--workdir={tmp}/a"], ["/a holds no run", "give the folder of one"], code=errors.USAGE, config="-")
+DATA_AS_RUN = Case(0, "data as run", ["predict", "--workdir={tmp}/a", "--input=x"], ["/a is a file and no run"], files={"a": ""}, code=errors.USAGE, config="-")
+DATA_AS_CONFIG = Case(0, "data as a config", config="{tmp}/a.csv", files={"a.csv": "a"}, words=["not a Python file", "flaxft train"])
+COMMAND_CASES += [NO_RUN, DATA_AS_RUN, DATA_AS_CONFIG]
 COMMAND_CASES += [Case(12, f"no config {' '.join(one)}", one, ["--config"], code=errors.USAGE, config="-") for one in WITHOUT]
 
 # ---- config files ---------------------------------------------------------------------------------------------------------------------------------
