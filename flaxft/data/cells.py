@@ -19,6 +19,10 @@ TOKEN = re.compile(
 )
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4}|.)", re.DOTALL)
 ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "0": "\0", "/": "/", "\\": "\\", "'": "'", '"': '"', "\n": ""}
+# The lists that most cells hold, which need no parser: of texts without escapes, and of whole numbers with blanks between.
+TEXTS = re.compile(r"""\[\s*(?:(?:'[^'\\]*'|"[^"\\]*")(?:\s*,\s*|\s+|(?=\])))*\]""")
+TEXT = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+NUMBERS = re.compile(r"\[[\d\s]*\]")
 NAMES = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
 
 
@@ -38,6 +42,11 @@ def parse_list(cell: str) -> list[Any] | dict[str, Any]:
     Lists are `['a', 'b']`, `["a", "b"]`, `['a' 'b']`, `[1 0 1]`, `array(['a'], dtype=object)` and `(1, 2)`; `{'text': ['a'], 'answer_start': [0]}` is an
     object. `['a' ... 'b']` raises CutError.
     """
+    cell = cell.strip()
+    if TEXTS.fullmatch(cell):
+        return [one or other for one, other in TEXT.findall(cell)]
+    if NUMBERS.fullmatch(cell):
+        return [int(number) for number in cell[1:-1].split()]
     value: Any = None
     try:
         value = json.loads(cell, parse_constant=_refuse, parse_float=_finite)
