@@ -55,6 +55,7 @@ class Examination:
 
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)  # what a run says that it guessed
     facts: dict[str, str] = dataclasses.field(default_factory=dict)  # heading -> what is so
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
 
@@ -82,27 +83,35 @@ class _Looking:
 
 
 class _Collector(logging.Handler):
-    """The warnings that a run would print."""
+    """The warnings that a run would print, and its notes on data, each once."""
 
-    def __init__(self, found: list[str]):
-        super().__init__(logging.WARNING)
+    def __init__(self, found: Examination):
+        super().__init__(logging.INFO)
         self._found = found
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._found.append(record.getMessage())
+        is_warning = record.levelno >= logging.WARNING
+        if not is_warning and Path(record.pathname).parent.name not in ("data", "tasks"):
+            return  # what the model leaves aside is no guess about the user's files
+        lines = self._found.warnings if is_warning else self._found.notes
+        if (line := record.getMessage()) not in lines:
+            lines.append(line)
 
 
 def examine(cfg: Config, workdir: Path) -> Examination:
     """Looks at everything that can be looked at, however much of it is wrong. Writes nothing but the cache of tokenised data."""
     found = Examination()
-    collector = _Collector(found.warnings)
+    collector = _Collector(found)
     log = logging.getLogger("flaxft")
     log.addHandler(collector)
     propagates, log.propagate = log.propagate, False
+    level = log.level
+    log.setLevel(logging.INFO)
     try:
         _examine(cfg, workdir, found)
     finally:
         log.propagate = propagates
+        log.setLevel(level)
         log.removeHandler(collector)
     return found
 
@@ -425,6 +434,8 @@ def show(found: Examination) -> int:
             for line in histogram(split.lengths, width=min(console.width, 100), bar="█" if is_terminal else "#"):
                 console.print(Text(line))
             console.print()
+    for note in found.notes:
+        console.print(Text(f"note: {printable(note)}"), soft_wrap=True)
     for warning in found.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), printable(warning)), soft_wrap=True)
     sys.stdout.flush()

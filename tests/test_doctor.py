@@ -62,6 +62,15 @@ def look(config: Path, capsys, *overrides: str) -> tuple[int, str, list[str]]:
     return code, out, [line.removeprefix("error: ") for line in lines]
 
 
+def test_what_was_guessed_of_the_data_is_told(config, capsys):
+    train = config.parent / "train.csv"
+    train.write_text("tokens;ner_tags\n['anna', 'lives'];['B-PER', 'O']\n['in', 'paris'];['O', 'B-LOC']\n")
+    _, out, _ = look(config, capsys, f"--config.task.train={train}", "--config.task.validation=", "--config.task.test=")
+    assert out.count(f"note: {train}: the cells are separated by semicolons") == 1
+    assert f"note: {train}: the cells of columns 'tokens', 'ner_tags' are read as lists" in out
+    assert "are not used" not in out, "what the model leaves aside is no guess about the data"
+
+
 def test_a_sound_config(config, capsys):
     code, out, problems = look(config, capsys, "--config.data.max_length=12")
     assert (code, problems) == (errors.OK, [])
