@@ -113,6 +113,18 @@ class Checkpointer:
         """What `save` was given as `host`. Raises DamagedError."""
         return dict(_read_manifest(self._directory / str(step))["host"])
 
+    def digest(self, step: int) -> str:
+        """A sha256 over all that was saved with a step. Raises DamagedError."""
+        return _digest(_read_manifest(self._directory / str(step)))
+
+    def shapes(self, step: int) -> dict[str, Any]:
+        """The parts of a step by name: pytrees of what has the shape and dtype of each array. Raises DamagedError."""
+        from orbax.checkpoint import v1 as ocp
+
+        target = self._directory / str(step)
+        verify(target)
+        return dict(ocp.checkpointables_metadata(files.absolute(target)).metadata)
+
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         """The parts named in `like` (pytrees of ShapeDtypeStructs with shardings), after every file's hash was compared. Raises DamagedError."""
         from orbax.checkpoint import v1 as ocp

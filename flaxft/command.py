@@ -75,6 +75,9 @@ def parse(arguments: Sequence[str], *, modes: Sequence[str]) -> Command:
             raise UserError(f"{workdir} holds a run that began with {saved.model.path}, and {other} would not be used; leave out one of the two")
         if not other:  # another model is asked for, and the run only lies in the default place
             cfg, has_run = saved, True
+    if values["from"]:
+        overrides = [f"--config.task.train={data}", *overrides] if data and cfg is None else overrides
+        cfg = _from_run(files.path(values["from"]), cfg, workdir, overrides)
     notes: tuple[str, ...] = ()
     if cfg is None and data:
         cfg, notes = _guessed(data, overrides)
@@ -162,6 +165,26 @@ def _guessed(data: str, overrides: Sequence[str]) -> tuple[Config, tuple[str, ..
 
 
 # ---- overrides ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _from_run(origin: Path, cfg: Config | None, workdir: Path | None, overrides: Sequence[str]) -> Config:
+    """The config, or where there is none that of the run in `origin`, with that run as its model. Raises UserError."""
+    if not (origin / "config.json").is_file():
+        raise UserError(f"--from={origin} holds no run; give the workdir of one, or --config.model.path for a model directory")
+    if workdir is None:
+        raise UsageError(f"--workdir is missing: the run that goes on from {origin} needs a folder of its own")
+    if workdir.absolute() == origin.absolute():
+        raise UserError(f"--from={origin} is the --workdir itself; give another --workdir, or leave --from out to resume the run")
+    given = next((one for one in overrides if one.startswith("--config.model.path=")), None)
+    if given:
+        raise UserError(f"--from={origin} and {given} both say where the weights are; leave out one of the two")
+    if cfg is None:
+        cfg = configs.read(origin / "config.json")[0]
+        fields = {field.name for field in dataclasses.fields(cfg.task)}  # type: ignore[arg-type]  # every task is a dataclass
+        if "labels" in fields and any(one.startswith("--config.task.train=") for one in overrides):
+            cfg.task.labels = ()  # those of the run, if the new file has no others
+    cfg.model.path = str(origin)
+    return cfg
 
 
 def apply_overrides(cfg: Config, overrides: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -16,8 +15,7 @@ import jax
 from flax import nnx
 
 from flaxft import config as configs
-from flaxft import files, inputs, worker
-from flaxft.checkpoint import Checkpointer
+from flaxft import files, finished, inputs, worker
 from flaxft.config import Config
 from flaxft.data.base import Batch, Record, Source
 from flaxft.data.items import Cut, Items, build_block, build_items, warn_of_cut
@@ -25,7 +23,7 @@ from flaxft.data.packing import Shape
 from flaxft.data.pipeline import Data
 from flaxft.data.raw import read_raw
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
-from flaxft.errors import DamagedError, UserError, nearest
+from flaxft.errors import UserError, nearest
 from flaxft.inputs import Placed, Rows
 from flaxft.models import hf
 from flaxft.models.base import Loaded, Model
@@ -87,9 +85,9 @@ class Predictor:
         items = self._items(rows, use_cache=False)
         results = self._results(rows, items, self._shape(items))
         names = inputs.names_to_keep(given.keep if keep is None else keep, given.records[0].record)
-        finished = _finished(results, given.records, rows, keep=names, top_k=top_k)
-        inputs.say_renamed(results[0], finished[0])
-        return given.answer(finished)
+        answers = _answers(results, given.records, rows, keep=names, top_k=top_k)
+        inputs.say_renamed(results[0], answers[0])
+        return given.answer(answers)
 
     def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
         """The results of all records of a file, or of what else a split's path may name, as they are made; see `stream`."""
@@ -121,10 +119,10 @@ class Predictor:
             results = self._results(rows, items, shape)
             if not num_records:
                 names = inputs.names_to_keep(keep, block[0].record)
-            finished = _finished(results, block, rows, keep=names, top_k=top_k)
+            answers = _answers(results, block, rows, keep=names, top_k=top_k)
             if not num_records:
-                inputs.say_renamed(results[0], finished[0])
-            yield finished
+                inputs.say_renamed(results[0], answers[0])
+            yield answers
             cut, num_records = Cut(*(a + b for a, b in zip(cut, items.cut(), strict=True))), num_records + len(rows)
         warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length)
 
@@ -204,7 +202,7 @@ def _check_top_k(top_k: Any) -> None:
         raise UserError(f"top_k is {top_k!r}, expected how many scores of labels to give: at least 1, or None for all")
 
 
-def _finished(
+def _answers(
     results: Sequence[dict[str, Any]], placed: Sequence[Placed], rows: Rows, *, keep: Collection[str] | None, top_k: int | None
 ) -> list[dict[str, Any]]:
     """What the caller gets: the scores that were asked for, and beside them the columns that were."""
@@ -258,37 +256,17 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None, dtyp
     if dtype is not None and hasattr(cfg.model, "dtype"):
         cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, dtype=dtype))  # type: ignore[type-var]  # every plug-in is a dataclass
     _, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
-    checkpointer = Checkpointer(workdir / "checkpoints", keep=1, is_first_process=False)
-    steps = checkpointer.steps()
-    if not steps:
-        raise UserError(f"{workdir} holds no checkpoint yet; train first, or give another --workdir")
-    best = _best(checkpointer, steps, workdir)
-    model = workdir / "model"
-    if not (model / "config.json").is_file():
-        raise UserError(f"{model / 'config.json'}: no such file; restore it, or start a new workdir")
+    checkpointer, best = finished.find_best(workdir)
+    model = finished.model_folder(workdir)
     model_config = hf.read_config(model)
     loaded = cfg.model.skeleton(model_config, cfg.task.head, where=model / "config.json")
     device_mesh = make_mesh(mesh or Mesh())  # not the run's: it may have been trained on other devices
     shardings = infer(loaded.params, loaded.encoder.sharding, device_mesh)
     like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), loaded.params, shardings)
-    try:
-        params = checkpointer.restore(best["step"], {"params": like})["params"]
-    except DamagedError as error:
-        raise DamagedError(f"{error}; it holds the best weights: restore it from a copy, or train again in a new workdir") from None
+    params = finished.restore(checkpointer, best, like)
     tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
-    calibration = best["calibration"] or {}
     found = loaded._replace(params=params)
-    return Predictor(cfg.task, tokenizer, found, model=model, mesh=device_mesh, data=cfg.data, calibration=calibration, step=best["step"])
-
-
-def _best(checkpointer: Checkpointer, steps: Sequence[int], workdir: Path) -> dict[str, Any]:
-    """What the newest readable step says of the best one. Raises DamagedError."""
-    for step in reversed(steps):
-        try:
-            return checkpointer.host(step)["best"] or {"step": step, "calibration": None}
-        except DamagedError as error:
-            logging.getLogger("flaxft").warning("%s; falling back to the step before", error)
-    raise DamagedError(f"{workdir}: all {len(steps)} checkpoints are damaged; restore one from a copy, or start a new workdir")
+    return Predictor(cfg.task, tokenizer, found, model=model, mesh=device_mesh, data=cfg.data, calibration=best.calibration, step=best.step)
 
 
 def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:

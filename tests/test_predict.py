@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,9 +22,12 @@ from flaxft.errors import DamagedError, UserError
 from flaxft.main import main
 from flaxft.models import hf
 from flaxft.models.bert import Bert
-from flaxft.models.hf import Pretrained
+from flaxft.models.hf import Pretrained, Untrained
+from flaxft.tasks.base import fits_kind
+from flaxft.tasks.sequence_classification import SequenceClassification
 from flaxft.tasks.token_classification import TokenClassification
 from flaxft.train.loop import run
+from flaxft.train.prepare import say_origin
 from tests import tiny
 from tests.models.reference import random_batch
 
@@ -446,14 +450,104 @@ def test_a_fine_tuned_model_is_trained_on(trained, fine_tuned, tmp_path, capsys)
     assert source.load(checkpoint, head, reuse_head=True, seed=0).fresh == ()
 
 
-def test_a_fine_tuned_model_with_other_labels_gets_a_new_head(trained, fine_tuned, tmp_path, capsys):
+def test_a_fine_tuned_model_with_other_labels_keeps_what_it_knows(trained, fine_tuned, tmp_path, capsys):
     corpus = tmp_path / "train.conll"
     corpus.write_text((trained.aside / "train.conll").read_text().replace("ORG", "FIRM"))
     changes = {"model.path": str(fine_tuned), "num_steps": 1, "task.train": str(corpus), "task.validation": "", "task.test": ""}
     run(trained.config(**changes), tmp_path / "on")
     printed = capsys.readouterr().out
     assert ", 0 of them new" not in printed
-    assert "lack ['B-FIRM', 'I-FIRM'] of the train split; the head is trained anew" in printed
+    assert "lack ['B-FIRM', 'I-FIRM'] of the train split, which are new to its head" in printed
+    assert "the head keeps what it learnt of 5 labels; new: B-FIRM, I-FIRM; left out: B-ORG, I-ORG" in printed
+
+
+# ---- a run begins from another run's weights --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_from_a_run(trained, tmp_path, capsys):
+    """Without an export in between: encoder and head of the best step, the same first loss as from the exported directory."""
+    arguments = [f"--from={trained.workdir}", f"--config={config_file(tmp_path / 'config.py', trained.aside)}", f"--workdir={tmp_path / 'on'}"]
+    arguments += ["--config.num_steps=3", "--config.optim.learning_rate=1e-5", "--config.task.test="]
+    assert main(arguments) == errors.OK
+    printed = capsys.readouterr().out
+    assert f"from the best weights of {trained.workdir}: encoder and head" in printed
+    assert ", 0 of them new" in printed
+    assert tiny.losses(tmp_path / "on")[1] < 0.2 * tiny.losses(trained.workdir)[1]
+    saved = json.loads((tmp_path / "on/config.json").read_text())
+    assert saved["config"]["model"]["path"] == str(trained.workdir)
+    assert saved["facts"]["model"] == Pretrained(path=str(trained.workdir)).open().fingerprint
+    assert main(arguments) == errors.OK  # the same command resumes
+    assert "resumed from step 3" in capsys.readouterr().out
+    checks = flaxft.load(tmp_path / "on").predict(TEXTS[:1])
+    assert names(checks[0]) == [("PER", "anna"), ("LOC", "paris")]
+
+
+def test_the_weights_of_a_run_are_those_it_predicts_with(trained, predictor):
+    source = Pretrained(path=str(trained.workdir))
+    checkpoint = source.open()
+    assert (checkpoint.kind, checkpoint.labels) == ("token", predictor.task.labels)
+    loaded = source.load(checkpoint, predictor.task.head, reuse_head=True, seed=0)
+    assert loaded.fresh == ()
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, jax.tree.map(np.asarray, predictor.params))
+
+
+def test_rows_of_the_head_follow_the_labels(trained, predictor, caplog):
+    source = Pretrained(path=str(trained.workdir))
+    checkpoint = source.open()
+    labels = ("B-NEW", *reversed(predictor.task.labels[:-1]))
+    task = TokenClassification(labels=labels, scheme="IOB2")
+    with caplog.at_level("INFO", "flaxft"):
+        loaded = source.load(checkpoint, task.head, reuse_head=False, labels=labels, seed=0)
+    assert f"the head keeps what it learnt of {len(labels) - 1} labels; new: B-NEW; left out: {predictor.task.labels[-1]}" in caplog.text
+    fresh = source.load(checkpoint, task.head, reuse_head=False, seed=0).params["head"]["classifier"]
+    for name, array in loaded.params["head"]["classifier"].items():
+        old = np.asarray(predictor.params["head"]["classifier"][name])
+        np.testing.assert_array_equal(array[..., 1:], old[..., -2::-1])
+        np.testing.assert_array_equal(array[..., 0], fresh[name][..., 0])
+
+
+def test_another_task_takes_the_encoder_alone(trained, predictor, caplog):
+    source = Pretrained(path=str(trained.workdir))
+    checkpoint = source.open()
+    task = SequenceClassification(labels=("a", "b"))
+    assert not fits_kind(task, checkpoint)
+    loaded = source.load(checkpoint, task.head, reuse_head=False, seed=0)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params["encoder"], jax.tree.map(np.asarray, predictor.params["encoder"]))
+    with caplog.at_level("INFO", "flaxft"):
+        say_origin(checkpoint, task, reuse_head=False)
+    assert "the encoder alone: its head is of the kind 'token', and this task needs 'sequence'" in caplog.text
+
+
+def test_without_a_config_it_is_the_runs(trained, data_is_back, tmp_path):
+    command = parse([f"--from={trained.workdir}", f"--workdir={tmp_path / 'on'}", "--config.num_epochs=5"], modes=["train", "predict"])
+    assert command.config.model.path == str(trained.workdir)
+    assert command.config.task.labels == flaxft.load(trained.workdir).task.labels
+    assert command.config.num_epochs == 5
+    words = ["train", "more.conll", f"--from={trained.workdir}", f"--workdir={tmp_path / 'on'}"]
+    more = parse(words, modes=["train", "predict"]).config.task
+    assert (more.train, more.labels, more.validation) == ("more.conll", (), command.config.task.validation)  # new labels are looked for in the new file
+
+
+def test_from_refuses(trained, refusal, tmp_path):
+    workdir, config = f"--workdir={tmp_path / 'on'}", f"--config={config_file(tmp_path / 'config.py', trained.aside)}"
+    assert f"--from={tmp_path} holds no run" in refusal(f"--from={tmp_path}", workdir, config)
+    assert "is the --workdir itself" in refusal(f"--from={trained.workdir}", f"--workdir={trained.workdir}", config)
+    assert "--workdir is missing" in refusal(f"--from={trained.workdir}", code=errors.USAGE)
+    assert "both say where the weights are" in refusal(f"--from={trained.workdir}", workdir, config, "--config.model.path=x")
+    assert "--from is for --mode=train" in refusal("--mode=eval", f"--from={trained.workdir}", workdir, code=errors.USAGE)
+    shutil.copytree(trained.workdir, tmp_path / "begun", ignore=shutil.ignore_patterns("checkpoints"))
+    assert "holds no checkpoint yet" in refusal(f"--from={tmp_path / 'begun'}", workdir, config)
+    assert not (tmp_path / "on").exists()
+    untrained = Untrained(path=str(trained.workdir))
+    checkpoint = untrained.open()
+    with pytest.raises(UserError, match="whose weights an untrained model does not take"):
+        untrained.load(checkpoint, TokenClassification().head, reuse_head=False, seed=0)
+
+
+def test_a_longer_run_is_told_how_to_go_on(trained):
+    words = rf"num_steps: {NUM_STEPS} -> {NUM_STEPS + 10}.* another --workdir, with --from={trained.workdir} to go on from its best weights"
+    with pytest.raises(UserError, match=words):
+        run(trained.config(num_steps=NUM_STEPS + 10), trained.workdir)
 
 
 def test_what_is_not_fine_tuned_is_refused(trained, fine_tuned, refusal, tmp_path):

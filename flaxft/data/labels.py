@@ -89,7 +89,7 @@ def choose_labels(asked: Sequence[str], of_model: Sequence[str] | None, found: C
     if of_model and not lacks:
         return tuple(of_model)
     if of_model:
-        logging.getLogger("flaxft").warning("%s: its labels lack %s of the train split; the classifier is trained anew", model, sorted(lacks)[:8])
+        logging.getLogger("flaxft").warning("%s: its labels lack %s of the train split, which are new to its head", model, sorted(lacks)[:8])
     return in_order(found)
 
 
@@ -104,8 +104,11 @@ def named_labels(asked: Sequence[str], of_model: Sequence[str] | None, *, model:
     """The labels that a task names, with a warning where those of the fine-tuned model are others, or the same in another order."""
     names = tuple(map(str, asked))
     if of_model and tuple(of_model) != names:
-        differ = "are in another order than task.labels" if set(of_model) == set(names) else "are not those of task.labels"
-        logging.getLogger("flaxft").warning("%s: its labels %s; the head is trained anew (leave task.labels empty to go on with it)", model, differ)
+        if set(of_model) == set(names):
+            differ = "are in another order than task.labels, which its head is put into"
+        else:
+            differ = "are not those of task.labels; its head keeps what it learnt of those that are (leave task.labels empty to go on with all of it)"
+        logging.getLogger("flaxft").warning("%s: its labels %s", model, differ)
     return names
 
 

@@ -76,6 +76,7 @@ class Checkpoint:
     fingerprint: str  # sha256 of config.json and of the tensors' names and shapes
     has_label_names: bool = True  # False where `labels` are placeholders, which stand for names that the user may know
     modules: Modules | None = None  # None where no modules.json lies beside it
+    arrays: Mapping[str, Any] | None = None  # of a run, whose best step holds them: by path, as flaxft.models.weights.Stored
     # Made for vectors of whole texts: it has a sentence-transformers pooling, or it is an encoder alone, without a masked language model's head, whose pooler
     # was never trained. (A pooler that was has a bias that is not 0; next-sentence prediction trained BERT's.)
     is_sentence_encoder: bool = False
@@ -126,7 +127,9 @@ class ModelSource(Protocol):
     path: str
 
     def open(self) -> Checkpoint: ...
-    def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded: ...
+    def load(
+        self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int, labels: Sequence[str] = ()
+    ) -> Loaded: ...
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded: ...
 
 

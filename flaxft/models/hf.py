@@ -62,22 +62,25 @@ class Pretrained:
     """Keys of the checkpoint's config.json that are passed over, for settings that are not known here."""
 
     def open(self) -> Checkpoint:
-        """Finds the model and reads its config and the headers of its weights. Raises UserError."""
+        """Finds the model and reads its config and the headers of its weights; a run's workdir opens as its best weights. Raises UserError."""
+        from flaxft import finished
+
         found = _find(self.path, self.revision)
-        modules = read_modules(found)
-        directory = found / modules.encoder if modules else found
-        config = read_config(directory)
+        run = finished.open_run(found) if finished.is_run(found) else None
+        modules = run.modules if run else read_modules(found)
+        directory = run.model if run else found / modules.encoder if modules else found
+        config = read_config(directory) | (run.changes if run else {})
         encoder = self._abstract(config, where=directory / "config.json")
         if self.attention != "xla":
             logging.getLogger("flaxft").info("attention: %s on TPU, without dropout on its weights", self.attention)
-        stored = self._stored(directory)
+        stored = run.arrays if run else self._stored(directory)
         names = sorted((tensor.name, tensor.shape) for tensor in stored.values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise UserError(f"{directory / 'config.json'}: architectures is {named!r}, expected a list of class names")
-        kind = next((kinds[name] for name in named if name in kinds), None)
-        labels = _labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None
+        kind = run.kind if run else next((kinds[name] for name in named if name in kinds), None)
+        labels = run.labels if run else _labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None
         has_label_names = labels is None or not all(PLACEHOLDER.fullmatch(label) for label in labels)
         if labels is None and kind in NAMED_HEADS:  # transformers leaves out id2label where a head has its default, two
             labels, has_label_names = tuple(f"LABEL_{i}" for i in range(_num_outputs(stored) or 2)), False
@@ -88,15 +91,19 @@ class Pretrained:
             encoder=encoder,
             kind=kind,
             labels=labels,
-            fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names)).encode()).hexdigest(),
+            fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names, *([run.digest] if run else []))).encode()).hexdigest(),
             has_label_names=has_label_names,
             modules=modules,
-            is_sentence_encoder=_pools(modules, found) or (kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory)),
+            arrays=run.arrays if run else None,
+            is_sentence_encoder=_pools(modules, found) or (not run and kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory)),
         )
 
-    def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
+    def load(
+        self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int, labels: Sequence[str] = ()
+    ) -> Loaded:
         """Reads the weights. The head comes from the checkpoint with `reuse_head`; otherwise what belongs to the pretrained model does, where it is there
-        (a pooler), and the rest is initialised from `seed`.
+        (a pooler), and the rest is initialised from `seed`. A new head of the same kind with other `labels` keeps what the old one learnt of those that
+        are among them.
 
         Raises UserError that lists every tensor that is missing, unexpected or of another shape.
         """
@@ -106,7 +113,10 @@ class Pretrained:
             raise UserError(f"{checkpoint.directory / 'config.json'}: {error}") from None
         graphdef, state = nnx.split(model, nnx.Param)
         wanted = flatten(nnx.to_pure_dict(state))
-        stored = by_path(self._stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
+        if checkpoint.arrays is not None:  # of a run, which may have other heads
+            stored = {path: tensor for path, tensor in checkpoint.arrays.items() if path in wanted or not path.startswith("head/")}
+        else:
+            stored = by_path(self._stored(checkpoint.directory), checkpoint.encoder, where=checkpoint.directory)
         pretrained = {key.path for key in checkpoint.encoder.keys if key.prefixed} & set(stored)
         # where several tasks have a head each, head/NAME/pooler reads what head/pooler would
         outer = {path: re.sub(r"^head/\w+/", "head/", path) for path in wanted}
@@ -114,6 +124,8 @@ class Pretrained:
         fresh = () if reuse_head else tuple(path for path in wanted if path.startswith("head/") and origin[path] not in pretrained)
         _compare({origin[path]: tuple(leaf.shape) for path, leaf in wanted.items() if path not in fresh}, stored, checkpoint)
         flat = {path: leaf if path in fresh else read_array(stored[origin[path]], where=checkpoint.directory) for path, leaf in wanted.items()}
+        if labels and not reuse_head:
+            flat |= _with_known_labels({path: flat[path] for path in fresh if path in stored}, stored, labels=labels, checkpoint=checkpoint)
         return Loaded(graphdef=graphdef, params=unflatten(flat), encoder=checkpoint.encoder, fresh=fresh)
 
     def skeleton(self, config: Mapping[str, Any], make_head: Callable[..., nnx.Module], *, where: Path) -> Loaded:
@@ -147,11 +159,37 @@ class Pretrained:
         return family.from_config(known | given, rngs=nnx.Rngs(seed))
 
 
+def _with_known_labels(fresh: Mapping[str, Any], stored: Mapping[str, Stored], *, labels: Sequence[str], checkpoint: Checkpoint) -> dict[str, Any]:
+    """The new arrays of a head with what the checkpoint's head learnt of the labels that both have; a head's labels lie along the last dim of its arrays.
+
+    Of the labels a, b, c before and c, d now, c's column is copied and d's is new.
+    """
+    old = list(checkpoint.labels or ())
+    both = [label for label in labels if label in old]
+    changed: dict[str, Any] = {}
+    for path, leaf in fresh.items() if both else ():
+        shape = stored[path].shape
+        if shape[:-1] == leaf.shape[:-1] and (shape[-1], leaf.shape[-1]) == (len(old), len(labels)):
+            array, learnt = np.array(leaf), read_array(stored[path], where=checkpoint.directory)
+            for label in both:
+                array[..., list(labels).index(label)] = learnt[..., old.index(label)]
+            changed[path] = array
+    if changed:
+        new, gone = [label for label in labels if label not in old], [label for label in old if label not in labels]
+        parts = [f"{what}: {', '.join(map(str, names[:8]))}{' ...' if len(names) > 8 else ''}" for what, names in (("new", new), ("left out", gone)) if names]
+        logging.getLogger("flaxft").info("%s: the head keeps what it learnt of %d labels%s", checkpoint.name, len(both), "".join(f"; {one}" for one in parts))
+    return changed
+
+
 @dataclass
 class Untrained(Pretrained):
     """The encoder that a directory's config.json and tokenizer describe, with new weights: to pretrain one, or to see what pretraining was worth."""
 
-    def load(self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int) -> Loaded:
+    def load(
+        self, checkpoint: Checkpoint, make_head: Callable[..., nnx.Module], *, reuse_head: bool, seed: int, labels: Sequence[str] = ()
+    ) -> Loaded:
+        if checkpoint.arrays is not None:
+            raise UserError(f"model.path={checkpoint.name} is a run, whose weights an untrained model does not take; use Pretrained, or name its model/ folder")
         encoder = self._build(_family(checkpoint.config, checkpoint.directory), checkpoint.config, seed=seed)
         model = Model(encoder, make_head(encoder, rngs=nnx.Rngs(seed + 1)))  # another seed: the same one would draw the same numbers
         graphdef, state = nnx.split(model, nnx.Param)

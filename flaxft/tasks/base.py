@@ -292,10 +292,15 @@ def top_scores(result: dict[str, Any], num: int) -> dict[str, Any]:
     return result | parts if parts else result
 
 
+def fits_kind(task: Task, checkpoint: Checkpoint) -> bool:
+    """Whether the head of a fine-tuned checkpoint is of the kind that this task's is, whatever its labels."""
+    learnt = checkpoint.config.get("problem_type")
+    return checkpoint.kind == task.kind and not (learnt and task.problem_type and learnt != task.problem_type)
+
+
 def fits_head(task: Task, checkpoint: Checkpoint) -> bool:
     """Whether the head of a fine-tuned checkpoint is one for this resolved task: of its kind, with its labels."""
-    learnt = checkpoint.config.get("problem_type")
-    if checkpoint.kind != task.kind or (learnt and task.problem_type and learnt != task.problem_type):
+    if not fits_kind(task, checkpoint):
         return False
     if task.labels:
         return checkpoint.labels == task.labels

@@ -151,7 +151,7 @@ class MultiLabelClassification:
         found = self.label_columns or in_order(counts)
         if not self.labels and model_labels and not set(found) <= set(model_labels):
             logging.getLogger("flaxft").warning(
-                "%s: its labels lack %s of the train split; the classifier is trained anew", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
+                "%s: its labels lack %s of the train split, which are new to its head", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
             )
             model_labels = None
         labels = named_labels(self.labels, model_labels, model=checkpoint.name) if self.labels else tuple(map(str, model_labels or found))

@@ -394,7 +394,7 @@ class TokenClassification:
         if model_labels and set(found) <= set(model_labels):
             return self._with(model_labels, scheme)
         if model_labels:
-            log.warning("%s: its labels lack %s of the train split; the head is trained anew", model, sorted(set(found) - set(model_labels)))
+            log.warning("%s: its labels lack %s of the train split, which are new to its head", model, sorted(set(found) - set(model_labels)))
         return self._with(found, scheme)
 
     def _tally(self, source: Source) -> schemes.Tally:

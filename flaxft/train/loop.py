@@ -26,7 +26,7 @@ from flaxft.models.base import flatten
 from flaxft.optim import make_schedule, make_tx
 from flaxft.runtime import free_heap
 from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
-from flaxft.tasks.base import fits_head
+from flaxft.tasks.base import fits_head, fits_kind
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.evaluate import Evaluator, Result, eval_shape, improves
@@ -87,7 +87,10 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     choices = of_encoder + of_data
     num_steps = prepare.num_steps_of(cfg, items["train"])
     schedule = make_schedule(cfg.optim, num_steps)
-    loaded = cfg.model.load(checkpoint, task.head, reuse_head=fits_head(task, checkpoint), seed=cfg.seed)
+    reuse_head = fits_head(task, checkpoint)
+    known = task.labels if fits_kind(task, checkpoint) else ()
+    loaded = cfg.model.load(checkpoint, task.head, reuse_head=reuse_head, labels=known, seed=cfg.seed)
+    prepare.say_origin(checkpoint, task, reuse_head=reuse_head)
     prepare.make_workdir(workdir)
     if processes.is_first():
         stack.enter_context(Lock(workdir))

@@ -25,7 +25,7 @@ from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenize
 from flaxft.errors import DiskError, UserError, nearest, printable
 from flaxft.models.base import Checkpoint, flatten
 from flaxft.sharding import num_row_shards
-from flaxft.tasks.base import Looks, Task
+from flaxft.tasks.base import Looks, Task, fits_kind
 from flaxft.train.state import TrainState
 
 
@@ -105,6 +105,17 @@ def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, p
     return counts
 
 
+def say_origin(checkpoint: Checkpoint, task: Task, *, reuse_head: bool) -> None:
+    """What a run takes of the run that it begins from; `Pretrained.load` names the labels that differ."""
+    if checkpoint.arrays is None:
+        return
+    if fits_kind(task, checkpoint):
+        what = "encoder and head" if reuse_head else "encoder and, where labels are the same, its head"
+    else:
+        what = f"the encoder alone: its head is of the kind {checkpoint.kind!r}, and this task needs {task.kind!r}"
+    logging.getLogger("flaxft").info("from the best weights of %s: %s", checkpoint.name, what)
+
+
 def num_steps_of(cfg: Config, items: Items) -> int:
     """Steps of the whole run over the train split."""
     if cfg.num_steps is not None:
@@ -149,7 +160,9 @@ def compare_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir
         different += [f"{split} data: its content is not what the run began with" for split in data if before["data"].get(split, data[split]) != data[split]]
         different += [f"{what}: its content is not what the run began with" for what in ("model", "tokenizer") if before[what] != facts[what]]
         if different:
-            raise UserError(f"{workdir} holds a run with another config ({'; '.join(different)}); give another --workdir, or the same config")
+            held = f"{workdir} holds a run with another config ({'; '.join(different)})"
+            # Longer is another schedule from the first step on: the weights of the shorter run are not on its way.
+            raise UserError(f"{held}; give the same config to resume it, or another --workdir, with --from={workdir} to go on from its best weights")
         facts["data"] = before["data"] | data
     return facts
 

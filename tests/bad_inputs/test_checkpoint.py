@@ -26,7 +26,7 @@ def other(number: int, name: str, *words: str, arguments: tuple[str, ...] = (), 
 
 
 def fields(number: int, *overrides: str) -> list[Case]:
-    words = ("holds a run with another config", "give another --workdir, or the same config")
+    words = ("holds a run with another config", "give the same config to resume it", "another --workdir, with --from=")
     return [other(number, one, f"{one.partition('=')[0]}: ", *words, arguments=(f"--config.{one}",)) for one in overrides]
 
 

@@ -64,7 +64,7 @@ def test_labels_named_otherwise_than_the_models_are_said(caplog):
         assert named_labels(("a", "b"), ("a", "b"), model="m") == named_labels(("a", "b"), None, model="m") == ("a", "b")
         assert not caplog.text
         assert named_labels(("b", "a"), ("a", "b"), model="m") == ("b", "a")
-        assert "m: its labels are in another order than task.labels; the head is trained anew" in caplog.text
+        assert "m: its labels are in another order than task.labels, which its head is put into" in caplog.text
         assert named_labels(("a", 1), ("a", "b"), model="m") == ("a", "1")
         assert "m: its labels are not those of task.labels" in caplog.text
 

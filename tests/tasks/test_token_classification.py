@@ -420,7 +420,7 @@ def test_labels_of_a_fine_tuned_model(tokenizer, checkpoint, tmp_path, caplog):
     write(tmp_path / "train.conll", [(["acme"], ["B-ORG"])])
     with caplog.at_level("WARNING", logger="flaxft"):
         assert TokenClassification(train=train).resolve(tokenizer, fine_tuned).labels == ("O", "B-ORG", "I-ORG")
-    assert "the head is trained anew" in caplog.text
+    assert "of the train split, which are new to its head" in caplog.text
     for nothing in (checkpoint, dataclasses.replace(fine_tuned, kind="sequence"), dataclasses.replace(fine_tuned, labels=None)):
         with pytest.raises(UserError, match=r"no labels: task.train is empty"):
             TokenClassification().resolve(tokenizer, nothing)
