@@ -545,7 +545,7 @@ def test_from_refuses(trained, refusal, tmp_path):
 
 
 def test_a_longer_run_is_told_how_to_go_on(trained):
-    words = rf"num_steps: {NUM_STEPS} -> {NUM_STEPS + 10}.* another --workdir, with --from={trained.workdir} to go on from its best weights"
+    words = rf"num_steps: {NUM_STEPS} -> {NUM_STEPS + 10}.* to go on from its best weights give --from={trained.workdir} and another --workdir"
     with pytest.raises(UserError, match=words):
         run(trained.config(num_steps=NUM_STEPS + 10), trained.workdir)
 

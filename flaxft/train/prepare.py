@@ -162,7 +162,8 @@ def compare_workdir(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, workdir
         if different:
             held = f"{workdir} holds a run with another config ({'; '.join(different)})"
             # Longer is another schedule from the first step on: the weights of the shorter run are not on its way.
-            raise UserError(f"{held}; give the same config to resume it, or another --workdir, with --from={workdir} to go on from its best weights")
+            on = f"to go on from its best weights give --from={workdir} and another --workdir"
+            raise UserError(f"{held}; give another --workdir, or the same config; {on}")
         facts["data"] = before["data"] | data
     return facts
 

@@ -26,7 +26,7 @@ def other(number: int, name: str, *words: str, arguments: tuple[str, ...] = (), 
 
 
 def fields(number: int, *overrides: str) -> list[Case]:
-    words = ("holds a run with another config", "give the same config to resume it", "another --workdir, with --from=")
+    words = ("holds a run with another config", "give another --workdir, or the same config", "to go on from its best weights give --from=")
     return [other(number, one, f"{one.partition('=')[0]}: ", *words, arguments=(f"--config.{one}",)) for one in overrides]
 
 
@@ -66,7 +66,7 @@ SAVED = [
     ('{"config": {"seed": 1}, "facts": {}}', ["config.json", "holds no Config"]),
 ]  # fmt: skip
 CONFIGS = [
-    Case(0, f"config.json {i}, {mode}", [*SAME, f"--mode={mode}", "--input=x.txt"], words, damage=saved_config(content))
+    Case(0, f"config.json {i}, {mode}", [*SAME, f"--mode={mode}", *(["--input=x.txt"] if mode == "predict" else [])], words, damage=saved_config(content))
     for i, (content, words) in enumerate(SAVED)
     for mode in MODES
     if mode != "compile"  # which takes nothing from a run where a config file is given
