@@ -37,6 +37,7 @@ class Finished(NamedTuple):
     labels: tuple[str, ...] | None
     changes: dict[str, Any]  # of the encoder's config.json
     modules: Modules | None
+    is_sentence_encoder: bool  # its head sees the mean of a text's tokens
     arrays: dict[str, Stored]  # of the best step, by path
     digest: str  # of the best step, every file of it included
 
@@ -99,6 +100,7 @@ def open_run(workdir: Path) -> Finished:
         labels=tuple(getattr(task, "labels", ())) or None,
         changes={"problem_type": problem_type} if problem_type else {},
         modules=pools,
+        is_sentence_encoder=getattr(task, "pooling", None) == "mean",
         arrays=arrays,
         digest=checkpointer.digest(best.step),
     )

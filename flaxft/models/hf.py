@@ -84,6 +84,10 @@ class Pretrained:
         has_label_names = labels is None or not all(PLACEHOLDER.fullmatch(label) for label in labels)
         if labels is None and kind in NAMED_HEADS:  # transformers leaves out id2label where a head has its default, two
             labels, has_label_names = tuple(f"LABEL_{i}" for i in range(_num_outputs(stored) or 2)), False
+        if run:
+            is_sentence_encoder = run.is_sentence_encoder
+        else:
+            is_sentence_encoder = _pools(modules, found) or (kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory))
         return Checkpoint(
             name=self.path,
             directory=directory,
@@ -95,7 +99,7 @@ class Pretrained:
             has_label_names=has_label_names,
             modules=modules,
             arrays=run.arrays if run else None,
-            is_sentence_encoder=_pools(modules, found) or (not run and kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory)),
+            is_sentence_encoder=is_sentence_encoder,
         )
 
     def load(
