@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -26,7 +27,7 @@ from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenize
 from flaxft.errors import UserError, nearest
 from flaxft.inputs import Placed, Rows
 from flaxft.models import hf
-from flaxft.models.base import Loaded, Model
+from flaxft.models.base import Checkpoint, Loaded, Model
 from flaxft.sharding import Mesh, infer, make_mesh, put
 from flaxft.tasks.base import Several, Task, fits_head, top_scores, unlabelled
 from flaxft.train.evaluate import Evaluator, Result, eval_shape, holds
@@ -282,11 +283,8 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     task = copy.copy(cfg.task)
     task.train = ""  # labels are the model's, not the train split's
     task = task.resolve(tokenizer, checkpoint)
-    if not checkpoint.has_label_names and len(checkpoint.labels or ()) == len(task.labels) > 1:
-        if task.labels == checkpoint.labels:
-            ask = "--config.task.labels=NAME,NAME,... gives them, in the order of its training"
-            logging.getLogger("flaxft").warning("%s has no names for its %d labels (%s, ...); %s", checkpoint.name, len(task.labels), task.labels[0], ask)
-        checkpoint = dataclasses.replace(checkpoint, labels=task.labels)
+    if not checkpoint.has_label_names:
+        checkpoint = _with_names(checkpoint, task.labels)
     if not fits_head(task, checkpoint):
         found = f"{list(checkpoint.labels or ())} (problem_type {checkpoint.config.get('problem_type')!r})"
         raise UserError(f"task.labels are {list(task.labels)}, but the head of {checkpoint.name} has {found}; leave task.labels empty, or take another task")
@@ -294,3 +292,21 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     device_mesh = make_mesh(mesh or Mesh())
     params = put(loaded.params, infer(loaded.params, encoder.sharding, device_mesh))
     return Predictor(task, tokenizer, loaded._replace(params=params), model=checkpoint.directory, mesh=device_mesh, data=cfg.data, calibration={})
+
+
+def _with_names(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
+    """A fine-tuned model whose outputs are LABEL_0, LABEL_1, ... with the names that the task gives them, in order. Raises UserError for another number."""
+    unnamed = checkpoint.labels or ()
+    if not labels or len(unnamed) < 2:
+        return checkpoint
+    if len(labels) != len(unnamed):
+        held = f"the head of {checkpoint.name} has {len(unnamed)} outputs, which have no names ({unnamed[0]} to {unnamed[-1]})"
+        raise UserError(f"task.labels names {len(labels)} labels, but {held}; name all of them, in the order of its training")
+    log = logging.getLogger("flaxft")
+    if tuple(labels) == unnamed:
+        ask = "--config.task.labels=NAME,NAME,... gives them, in the order of its training"
+        log.warning("%s has no names for its %d labels (%s, ...); %s", checkpoint.name, len(labels), labels[0], ask)
+    else:
+        shown = ", ".join(f"{old} is {new}" for old, new in zip(unnamed[:4], labels, strict=False))
+        log.info("%s has no names for its labels, and task.labels names them in order: %s%s", checkpoint.name, shown, ", ..." if len(labels) > 4 else "")
+    return dataclasses.replace(checkpoint, labels=tuple(labels))
