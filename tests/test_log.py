@@ -210,7 +210,7 @@ def test_a_run_on_a_terminal_shows_a_bar(folder, tmp_path):
     assert "4/4" in text and re.search(r"loss \d+\.\d{4}", text)
     assert not re.search(r"^step \d/4 ", text, re.MULTILINE), "the bar stands in the lines' place"
     assert "starting, 4 steps in all" in text and "results in" in text
-    assert text.rstrip().endswith("--mode=report")  # the bar is gone when the run ends
+    assert re.search(r"\n  flaxft report \S+/run$", text.rstrip())  # the bar is gone when the run ends
     assert list(tiny.losses(tmp_path / "run")) == [1, 2, 3, 4]
 
 

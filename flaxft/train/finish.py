@@ -134,8 +134,8 @@ def worst_labels(scores: Mapping[str, float], *, where: str) -> str:
 
 def next_lines(workdir: Path) -> list[str]:
     """What to do with a finished run, to be pasted."""
-    command = f"python -m flaxft.main --workdir={shlex.quote(str(workdir))}"
-    return ["Next:", f"  {command} --mode=predict --input=FILE", f"  {command} --mode=export", f"  {command} --mode=report"]
+    run = shlex.quote(str(workdir))
+    return ["Next:", f"  flaxft predict {run} FILE", f"  flaxft export {run}", f"  flaxft report {run}"]
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------------------------------------

@@ -153,7 +153,8 @@ def test_a_run_that_learns_little_and_one_that_is_fine(tmp_path, capsys):
     assert poor["baselines"]["test"]["most frequent tag of each word"]["entity_f1"] == 1.0
     block = shown[shown.index("validation entity_f1 ") :]
     assert "   baseline 1.0000 (most frequent tag" in block and "\nVerdict: " in block and "\n    try --config." in block
-    assert f"--workdir='{tmp_path / 'poor run'}' --mode=predict --input=FILE" in block
+    quoted = f"'{tmp_path / 'poor run'}'"
+    assert block.rstrip().endswith(f"Next:\n  flaxft predict {quoted} FILE\n  flaxft export {quoted}\n  flaxft report {quoted}")
     assert json.loads((tmp_path / "poor run" / "results.json").read_text())["verdict"] == json.loads(json.dumps(poor["verdict"]))
 
     fine = run(tiny.config(tmp_path, num_epochs=12), tmp_path / "fine")
