@@ -102,9 +102,12 @@ def _place(words: Sequence[str], values: dict[str, Any]) -> tuple[tuple[Path, ..
     if takes == ["*"]:
         return tuple(map(files.path, words)), None
     if len(words) > len(takes):
-        raise UsageError(_too_many(words, mode, takes))
+        usage = f"flaxft {mode} takes {flags_of.SUBCOMMANDS[mode].usage}; see flaxft {mode} --help"
+        raise UsageError(f"{words[len(takes)]!r} is one word too many; {usage}")
     for word, name in zip(words, takes, strict=False):
         kind = _kind_of(word) if name == START else name
+        if kind == "data" and data is not None:
+            raise UsageError(f"{word!r} is a second file; say what it is for: --config.task.validation={word} or --config.task.test={word}")
         if kind == "data":
             data = word
         elif values[kind] is not None:
@@ -129,13 +132,6 @@ def _kind_of(word: str) -> str:
     if is_script or (not Path(word).exists() and (config_file.is_known(word) or looks_named)):
         return "config"
     return "data"
-
-
-def _too_many(words: Sequence[str], mode: str, takes: Sequence[str]) -> str:
-    extra = words[len(takes)]
-    if mode == flags_of.FIRST and Path(extra).is_file():
-        return f"{extra!r} is a second file; say what it is for: --config.task.validation={extra} or --config.task.test={extra}"
-    return f"{extra!r} is one word too many; flaxft {mode} takes {flags_of.SUBCOMMANDS[mode].usage}; see flaxft {mode} --help"
 
 
 def _with_short_forms(values: dict[str, Any], overrides: Sequence[str], *, data: str | None) -> list[str]:

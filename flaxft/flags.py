@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Subcommand(NamedTuple):
-    """takes: what its words without dashes are, in their order: "start" is a file of data, a config or a run; "*" goes on."""
+    """takes: what its words without dashes are, in their order: "start" is a file of data, a config or a run, each once; "*" goes on."""
 
     usage: str
     meaning: str
@@ -28,9 +28,9 @@ class Flag(NamedTuple):
 
 SUBCOMMANDS = {
     "train": Subcommand(
-        "[FILE | CONFIG]", "train on a file or by a config, and score; run again, it resumes", ("start",),
+        "[CONFIG] [FILE]", "train on a file or by a config, and score; run again, it resumes", ("start", "start"),
         ("flaxft train tickets.csv", "flaxft train --config=ner --workdir=runs/ner", "flaxft train tickets.csv --model=google-bert/bert-base-uncased",
-         "flaxft train --config=intent tickets.csv --config.optim.learning_rate=3e-4"),
+         "flaxft train intent tickets.csv --config.optim.learning_rate=3e-4"),
     ),
     "eval": Subcommand(
         "RUN", "score every split of a run, or of a fine-tuned model", ("workdir",),
@@ -50,7 +50,7 @@ SUBCOMMANDS = {
         ("flaxft compare runs/a runs/b", "flaxft compare runs/* --output=table.md"),
     ),
     "doctor": Subcommand(
-        "[FILE | CONFIG | RUN]", "look at a file, config or run without training; or at this machine", ("start",),
+        "[CONFIG | RUN] [FILE]", "look at a file, config or run without training; or at this machine", ("start", "start"),
         ("flaxft doctor", "flaxft doctor tickets.csv", "flaxft doctor --config=ner", "flaxft doctor runs/ner"),
     ),
     "compile": Subcommand(

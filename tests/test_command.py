@@ -224,6 +224,7 @@ def test_a_file_of_data_is_its_own_config(here):
 
 def test_a_file_of_data_beside_a_config(here):
     command = words("train", "--config=intent", "tickets.csv")
+    assert command == words("train", "intent", "tickets.csv") == words("train", "tickets.csv", "intent")
     assert (command.config.task.train, command.workdir, command.notes) == ("tickets.csv", Path("runs/tickets"), ())
     assert words("doctor", "mlm", "--task.format=csv").data == "mlm"  # a file of that name goes before the config
     assert words("doctor", "./tickets.csv").workdir == Path("runs/tickets")
@@ -235,7 +236,9 @@ def test_a_file_of_data_beside_a_config(here):
         ("tickets.csv", "'tickets.csv' is no sub-command and no flag; did you mean flaxft train tickets.csv?"),
         ("trian tickets.csv", "'trian' is no sub-command and no flag; did you mean 'train'?"),
         ("train tickets.csv tickets.csv", "is a second file; say what it is for: --config.task.validation=tickets.csv or --config.task.test=tickets.csv"),
-        ("train ner more", "'more' is one word too many"),
+        ("train ner intent", "'intent' and --config=ner are both given"),
+        ("train ner tickets.csv more", "'more' is one word too many; flaxft train takes [CONFIG] [FILE]"),
+        ("train tickets.csv tickets.csv mlm", "'mlm' is one word too many"),
         ("train model", "model is a model, and not data; give --model=model"),
         ("train runs/ner", "runs/ner is a run; the command that began it goes on with it, and flaxft eval runs/ner scores it"),
         ("train ner --config=intent", "'ner' and --config=intent are both given"),
