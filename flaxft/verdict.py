@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 FEW = 10  # examples of a label, below which it is hardly learnt
-NEAR_GUESSING = 0.75  # of the loss of guessing: whoever ends above has learnt little
+NEAR_GUESSING = 0.8  # of the loss of guessing: whoever ends above has learnt little, unless no simple way does better either
 HIGH = 0.35  # of the loss of guessing: below, a loss that falls still is no sign of a run that is too short
 FALLING = 0.1  # of the loss, over the last quarter of the run
+ENOUGH_STEPS = 40  # for a fall to be told from the noise of the batches
 FAR_BELOW = 0.5  # training loss / validation loss of a run that knows its examples by heart
 WORSE = 0.02  # of the best score, by which the last one lies behind it
 MUCH = 0.01  # of a split: records that are cut, or seen in training
@@ -55,7 +56,7 @@ class Observations:
     steps_per_epoch: int = 0
     num_epochs: float = 0.0
     num_steps: int | None = None  # where the config says steps, not epochs
-    fields: frozenset[str] = frozenset()  # names of the task's settings
+    fields: frozenset[str] = frozenset()  # names of the task's settings that are not set
 
     @property
     def metric(self) -> str:
@@ -130,11 +131,14 @@ def underfit(seen: Observations) -> Finding | None:
         return None
     end = _end(seen)
     guess = seen.guess_loss if seen.guess_loss else _mean(seen.losses[: max(1, len(seen.losses) // 20)])
-    if seen.guess_loss and end > NEAR_GUESSING * seen.guess_loss:
+    score, best = seen.score(), seen.best_baseline()
+    is_hard = score is not None and best is not None and seen.is_better(score, best[1])
+    if seen.guess_loss and end > NEAR_GUESSING * seen.guess_loss and not is_hard:
         what = f"training loss {end:.3g} at the end, and {guess:.3g} is what guessing by the labels' shares has: little was learnt"
         return Finding("underfit", what, _more_flag(seen))
-    before = _mean(seen.losses[len(seen.losses) * 65 // 100 : len(seen.losses) * 80 // 100])
-    if end > HIGH * guess and end < (1 - FALLING) * before:
+    before_end = seen.losses[len(seen.losses) * 65 // 100 : len(seen.losses) * 80 // 100]
+    before, noise = _mean(before_end), 2 * math.hypot(_error(before_end), _error(_last(seen)))
+    if len(seen.losses) >= ENOUGH_STEPS and end > HIGH * guess and end < (1 - FALLING) * before - noise and not _is_behind(seen):
         what = f"training loss {end:.3g} at the end, {before:.3g} a quarter of the run before: it still falls, and more training may do better"
         return Finding("underfit", what, _more_flag(seen))
     return None
@@ -251,7 +255,23 @@ def _mean(values: Sequence[float]) -> float:
 
 def _end(seen: Observations) -> float:
     """The training loss of the last tenth of the run."""
-    return _mean(seen.losses[-max(1, len(seen.losses) // 10) :])
+    return _mean(_last(seen))
+
+
+def _last(seen: Observations) -> Sequence[float]:
+    return seen.losses[-max(1, len(seen.losses) // 10) :]
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of the mean."""
+    mean = _mean(values)
+    return math.sqrt(math.fsum((one - mean) ** 2 for one in values) / max(1, len(values) - 1) / max(1, len(values)))
+
+
+def _is_behind(seen: Observations) -> bool:
+    """Whether the last evaluation is worse than one before: then more training is of no use, whatever the training loss does."""
+    values = [metrics[seen.metric] for _, metrics in seen.evals if seen.metric in metrics]
+    return any(seen.is_better(one, values[-1]) for one in values[:-1])
 
 
 def _rate_flag(band: tuple[float, float]) -> str:

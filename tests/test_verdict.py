@@ -44,7 +44,7 @@ GOOD = Observations(
 FAULTS = {
     "rate too low": ("rate", {"learning_rate": 5e-5}, "--config.optim.learning_rate=0.0009", ["5e-05 is below", "hidden size 192", "0.0003 to 0.003"]),
     "rate too high": ("rate", {"learning_rate": 3.0}, "--config.optim.learning_rate=0.0009", ["3 is above"]),
-    "loss of guessing": ("underfit", {"losses": falling(4.34, 3.8)}, "--config.num_epochs=4", ["training loss 3.8", "4.3 is what guessing"]),
+    "loss of guessing": ("underfit", {"losses": falling(4.34, 3.8), "baselines": {}}, "--config.num_epochs=4", ["training loss 3.8", "4.3 is what guessing"]),
     "still falling": ("underfit", {"losses": falling(4.3, 1.9, flat=1.0)}, "--config.num_epochs=4", ["it still falls"]),
     "still falling, in steps": ("underfit", {"losses": falling(4.3, 1.9, flat=1.0), "num_steps": 100}, "--config.num_steps=200", ["it still falls"]),
     "no loss of guessing": ("underfit", {"losses": falling(4.3, 1.9, flat=1.0), "guess_loss": None}, "--config.num_epochs=4", ["it still falls"]),
@@ -135,6 +135,12 @@ NO_FAULT = {
     "guessing among many labels": dataclasses.replace(
         GOOD, scores={"test": {"accuracy": 0.03, "macro_f1": 0.001}}, baselines={"test": {"majority": {"accuracy": 0.03}}}
     ),
+    "a hard task, on which nothing does better": dataclasses.replace(GOOD, losses=falling(4.3, 3.9)),
+    "falling, and validation is past its best": dataclasses.replace(
+        GOOD, losses=falling(4.3, 1.9, flat=1.0), evals=[(50, {"accuracy": 0.905, "loss": 1.9}), (100, {"accuracy": 0.90, "loss": 2.0})]
+    ),
+    "noise that looks like a fall": dataclasses.replace(GOOD, losses=[4.3] * 60 + [2.0, 2.6] * 17 + [2.6] + [1.6, 2.4] * 2 + [1.6]),
+    "a short run": dataclasses.replace(GOOD, losses=falling(4.3, 1.9, num=30, flat=1.0)),
     "three steps": dataclasses.replace(GOOD, losses=[4.3, 4.2, 4.1]),
     "a small data set in one step": dataclasses.replace(GOOD, batch_size=32, num_examples=20),
     "a few cut records": dataclasses.replace(GOOD, num_cut={"train": (9, 1000, 900)}),

@@ -22,6 +22,7 @@ def of_inputs(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, *, steps_per_
     """What can be known before the first step."""
     train = inputs.items["train"]
     counted = inputs.task.label_counts(inputs.records["train"]) if isinstance(inputs.task, CountsLabels) else None
+    fields = [field.name for field in dataclasses.fields(inputs.task)]  # type: ignore[arg-type]  # every task is a dataclass
     return Observations(
         main_metric=inputs.task.main_metric,
         guess_loss=counted.guess_loss if counted else None,
@@ -40,7 +41,7 @@ def of_inputs(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, *, steps_per_
         steps_per_epoch=steps_per_epoch,
         num_epochs=cfg.num_epochs or 0.0,
         num_steps=cfg.num_steps,
-        fields=frozenset(field.name for field in dataclasses.fields(inputs.task)),  # type: ignore[arg-type]  # every task is a dataclass
+        fields=frozenset(name for name in fields if not getattr(inputs.task, name)),
     )
 
 
