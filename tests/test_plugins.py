@@ -180,7 +180,7 @@ def test_a_task_from_outside_trains_evaluates_and_predicts(tmp_path, monkeypatch
         json.dumps({"text": f"{sentence} {end}", "label": f"mood {i % 2}"}) for i, sentence in enumerate(SENTENCES) for end in (".", "?", "!", "red", "blue")
     ]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    cfg = tiny.config(tmp_path, **{"num_epochs": 20, "optim.learning_rate": 5e-3})
+    cfg = tiny.config(tmp_path, num_epochs=20, **{"optim.learning_rate": 5e-3}, **tiny.ONCE)
     cfg.task = Mood(train=str(tmp_path / "train.jsonl"), validation=str(tmp_path / "train.jsonl"))
     results = flaxft.run(cfg, str(tmp_path / "run"))
     assert results["evals"]["validation"]["accuracy"] == 1.0

@@ -30,6 +30,10 @@ ENCODER = dict(
 )  # fmt: skip
 
 
+# Of a run that is evaluated and saved once, at its end: eight examples are an epoch of one step, and an evaluation or a save costs more than fifty of them.
+ONCE: dict[str, Any] = {"evals": {"validation": Eval(every=1000)}, "checkpoint.every": 1000}
+
+
 def encoder(directory: Path, **changes: Any) -> Path:
     """A BertModel directory with random weights, HF names, and a WordPiece tokenizer."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

@@ -42,7 +42,7 @@ def written(run: Run, folder: Path, **options: Any) -> Path:
 @pytest.fixture(scope="module")
 def ner(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ner")
-    run(tiny.config(folder, num_steps=48), folder / "run")
+    run(tiny.config(folder, num_steps=48, **tiny.ONCE), folder / "run")
     return folder / "run"
 
 

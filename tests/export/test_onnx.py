@@ -94,7 +94,7 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
 
 @needs_onnx
 def test_int8_measures_what_it_costs(tmp_path):
-    results = run(tiny.config(tmp_path, num_steps=48), tmp_path / "run")
+    results = run(tiny.config(tmp_path, num_steps=48, **tiny.ONCE), tmp_path / "run")
     ((folder, lines),) = base.export(tmp_path / "run", target="int8").items()
     report = json.loads((folder / "int8.json").read_text())
     scores = report["scores"]

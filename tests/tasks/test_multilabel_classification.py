@@ -433,7 +433,7 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    cfg = tiny.config(tmp_path, num_epochs=60, **{"optim.learning_rate": 3e-3})
+    cfg = tiny.config(tmp_path, num_epochs=60, **{"optim.learning_rate": 3e-3}, **tiny.ONCE)
     cfg.task = dataclasses.replace(example(tmp_path), positive_weights="balanced")
     cfg.evals = {"validation": Eval(every=10)}
     results = flaxft.run(cfg, str(tmp_path / "run"))

@@ -454,7 +454,7 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
     import torch
     from transformers import AutoModelForMultipleChoice, AutoTokenizer
 
-    cfg = tiny.config(tmp_path, num_epochs=12)
+    cfg = tiny.config(tmp_path, num_epochs=12, **tiny.ONCE)
     cfg.task = example(tmp_path)
     results = flaxft.run(cfg, str(tmp_path / "run"))
     assert results["compiles_after_start"] == 0

@@ -523,7 +523,7 @@ def test_the_loss_falls(tmp_path, kind):
         "classes": [{"text": text, "label": i % 3} for i, text in enumerate(TEXTS)],
     }[kind]
     file = write(tmp_path / "t.jsonl", records)
-    cfg = tiny.config(tmp_path, num_epochs=60, **{"optim.learning_rate": 3e-3})
+    cfg = tiny.config(tmp_path, num_epochs=60, **{"optim.learning_rate": 3e-3}, **tiny.ONCE)
     cfg.task = SentenceEmbedding(train=file, validation=file)
     results = flaxft.run(cfg, str(tmp_path / "run"))
     losses = list(tiny.losses(tmp_path / "run").values())
@@ -542,7 +542,7 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    cfg = tiny.config(tmp_path, num_epochs=20)
+    cfg = tiny.config(tmp_path, num_epochs=20, **tiny.ONCE)
     cfg.task = example(tmp_path)
     flaxft.run(cfg, str(tmp_path / "run"))
     trained = flaxft.load(str(tmp_path / "run"))

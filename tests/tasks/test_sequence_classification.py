@@ -382,7 +382,7 @@ def test_a_run_goes_to_transformers_and_back(tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    cfg = tiny.config(tmp_path, num_epochs=20)
+    cfg = tiny.config(tmp_path, num_epochs=20, **tiny.ONCE)
     cfg.task = dataclasses.replace(example(tmp_path), class_weights="balanced", label_smoothing=0.1)
     results = flaxft.run(cfg, str(tmp_path / "run"))
     assert results["compiles_after_start"] == 0
