@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flaxft.data.compression import RATIO
 from flaxft.data.content import Content, Placed
 from flaxft.data.headers import unique
 from flaxft.errors import UserError, reason
 
 ROWS = 1024  # that are Python objects at a time
+MANY = 10_000_000  # rows from which on a file's size is looked at
 LISTS = ("List", "LargeList", "Sequence")  # what `datasets` calls lists, now and before
 
 
@@ -21,6 +23,7 @@ def read_parquet(file: Content) -> Placed:
 
     def batches() -> tuple[Any, Iterator[Any]]:
         parquet = pq.ParquetFile(pa.BufferReader(pa.py_buffer(file.data)))
+        _check_size(file, parquet.metadata.num_rows)
         return parquet.schema_arrow, parquet.iter_batches(batch_size=ROWS)
 
     return _rows(file, "Parquet", batches)
@@ -58,12 +61,19 @@ def _rows(file: Content, called: str, open_batches: Callable[[], tuple[Any, Iter
         unique(schema.names, file.path)
         labelled = _labelled(schema.metadata or {})
         for batch in batches:
+            _check_size(file, number + batch.num_rows)
             for start in range(0, batch.num_rows, ROWS):
                 for row in batch.slice(start, ROWS).to_pylist():
                     yield number, row | {name: _with_names(row[name], feature) for name, feature in labelled.items() if name in row}
                     number += 1
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file.path}: not a whole {called} file ({reason(error)}); write or download it again") from None
+
+
+def _check_size(file: Content, num_rows: int) -> None:
+    """Raises UserError for a bomb: what says a value once and counts it, or counts values that are not there."""
+    if num_rows > MANY and num_rows > RATIO * len(file.data):
+        raise UserError(f"{file.path}: {num_rows:,} rows in {len(file.data):,} bytes, which no table of texts has; write or download it again")
 
 
 # ---- class labels ----

@@ -108,30 +108,30 @@ def _wrapped(value: dict[str, Any]) -> str:
             return f"a table of pandas, a column at a time; {records}"
         if len(parts) > 1 and all(key.isdecimal() for key in value):
             return f"a table of pandas, whose rows have numbers (orient='index'); {records}"
+    if len(parts) > 1 and all(isinstance(part, dict) and any(key in part for key in TEXTS) for part in parts):
+        return f"which holds {len(parts)} objects by name, its records, it seems; write them as a list (jq '[.[]]' FILE > NEW.json)"
     if any(isinstance(value.get(key), list) and value[key] and all(isinstance(item, str) for item in value[key]) for key in TEXTS[:2]):
         return "whose columns are lists; write one object per line, a record each"
     if any(key in value for key in TEXTS):
         return ""
-    found = max(_lists(value), key=lambda pair: len(pair[1]), default=None)
+    found = max(_lists(value, dict), key=lambda pair: len(pair[1]), default=None)
     if found is None:
+        if found := max(_lists(value, list), key=lambda pair: len(pair[1]), default=None):
+            return f"which holds a list of {len(found[1])} lists at {found[0]!r}; write one object per line, such as {{\"text\": ..., \"label\": ...}}"
         return ""
     key, items = found
     return f"which holds a list of {len(items)} objects at {key!r}: its records, it seems; write that list alone (jq .{key} FILE > NEW.json)"
 
 
-def _lists(value: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    """The lists of objects in an object, and in the objects in it, each with its name."""
+def _lists(value: dict[str, Any], kind: type) -> list[tuple[str, list[Any]]]:
+    """The lists of objects (or of lists) in an object, and in the objects in it, each with its name."""
     found = []
     for key, part in value.items():
-        if isinstance(part, dict):
-            found += [(f"{key}.{inner}", items) for inner, items in part.items() if _are_objects(items)]
-        elif _are_objects(part):
-            found.append((key, part))
+        inside = part.items() if isinstance(part, dict) else ()
+        for name, items in ((key, part), *((f"{key}.{inner}", items) for inner, items in inside)):
+            if isinstance(items, list) and items and all(isinstance(item, kind) for item in items):
+                found.append((name, items))
     return found
-
-
-def _are_objects(items: Any) -> bool:
-    return isinstance(items, list) and bool(items) and all(isinstance(item, dict) for item in items)
 
 
 # ---- one object ----

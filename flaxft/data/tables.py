@@ -21,7 +21,7 @@ MAX_CELL = 1 << 27  # characters in one CSV cell; Python's own limit of 131072 i
 TAB = "\t"
 DELIMITERS = {",": "commas", TAB: "TABs", ";": "semicolons", "|": "vertical bars"}
 SEP = re.compile(r'"?sep=(.)"?\r?\n')  # what Excel writes above the header
-CUT = "unexpected end of data"  # Python's words for a quote that is not closed
+CUT = ("unexpected end of data", "field larger than field limit")  # Python's words for a quote that is not closed
 log = logging.getLogger("flaxft")
 
 
@@ -201,7 +201,8 @@ def _rows(file: Content, layout: Layout) -> Iterator[Row]:
             cells = next(reader, None)
         except csv.Error as error:
             hint = 'a cell that holds a quote is written "so ""here"" it is"; token files need format=\'columns\''
-            raise UserError(f"{file.path}:{number}: {error}{': a quote that opens here is never closed' if CUT in str(error) else ''}; {hint}") from None
+            told = ": a quote that opens here is never closed" if str(error).startswith(CUT) else ""
+            raise UserError(f"{file.path}:{number}: {error}{told}; {hint}") from None
         if cells is None:
             return
         if cells and not (layout.skips_line and number == 1):

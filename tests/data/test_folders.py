@@ -12,6 +12,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from flaxft.data import arrow
 from flaxft.data.folders import files_of
 from flaxft.data.source import open_source, read_records
 from flaxft.errors import UserError
@@ -237,6 +238,17 @@ def test_damaged_arrow_and_folders(tmp_path):
     ]:
         state.write_text(content)
         assert words in refused(tmp_path / "saved")
+
+
+def test_bombs_of_rows(tmp_path, monkeypatch):
+    """A value that is counted and not repeated, and values that are not there."""
+    monkeypatch.setattr(arrow, "MANY", 1000)
+    monkeypatch.setattr(arrow, "RATIO", 10)
+    pq.write_table(pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int8()), ["a"])}), tmp_path / "a.parquet")
+    assert "100,000 rows in " in refused(tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, pa.schema([("text", pa.null())])) as writer:
+        writer.write_table(pa.table({"text": pa.nulls(1_000_000)}))
+    assert "1,000,000 rows in " in refused(tmp_path / "a.arrow")
 
 
 def test_a_path_that_is_a_file_is_itself(tmp_path):

@@ -40,6 +40,8 @@ HELD = {
     "a list inside, over lines": (json.dumps({"meta": {"n": 2}, "examples": RECORDS}, indent=1), "at 'examples'"),
     "a list deep inside": (json.dumps({"result": {"items": RECORDS}, "tags": [{"a": 1}]}), "holds a list of 2 objects at 'result.items'"),
     "the datasets server": (json.dumps({"features": [{"name": "text"}], "rows": [{"row": one} for one in RECORDS]}), "at 'rows'"),
+    "records by name": (json.dumps({"q1": RECORDS[0], "q2": RECORDS[1]}), "which holds 2 objects by name, its records, it seems; write them as a list"),
+    "lists of lists": (json.dumps({"train": [["a b", "x"], ["c d", "y"]], "val": [["e", "x"]]}), "a list of 2 lists at 'train'; write one object per line"),
     "columns": (json.dumps({"text": ["a", "b"], "label": [0, 1]}), "whose columns are lists; write one object per line, a record each"),
 }
 

@@ -127,7 +127,7 @@ def test_packed_files_are_read(suffix: str, tmp_path: Path):
     assert list(open_source(str(tmp_path / "a.csv"), split="train")) == RECORDS
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("suffix", PACK)
 def test_packed_files_of_several_parts_are_read(suffix: str, tmp_path: Path):
     file = tmp_path / f"a.csv{suffix}"
     file.write_bytes(PACK[suffix](CSV[:20]) + PACK[suffix](CSV[20:]))
