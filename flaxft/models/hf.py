@@ -28,6 +28,7 @@ CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundr
 REFUSED = re.compile(r"auto_map|.*remote_code.*|custom_(\w*pipelines?|generate|objects?)|quantization_config|.*_internal|kernels?_config")
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
+MERGE = "merge it into its model first (merge_and_unload of peft), and save that with save_pretrained"
 PLACEHOLDER = re.compile(r"LABEL_[0-9]+")  # what transformers calls a label that nobody named
 NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
 NO_FAMILIES = ("__init__", "base", "heads", "hf", "modules", "weights")  # files of this folder that are no families
@@ -372,6 +373,8 @@ def _snapshot(repository: str, revision: str | None) -> Path:
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json. Raises UserError where it, or a file of the tokenizer, names code to run: transformers may be handed them, here or by a later user."""
     missing = f"{directory} holds no config.json; model.path needs a Hugging Face model directory"
+    if (directory / "adapter_config.json").is_file():
+        missing = f"{directory} holds an adapter and no model; {MERGE}"
     config = _read_object(directory / "config.json", cap=CONFIG_CAP, missing=missing)
     for name in TOKENIZER_CONFIGS:
         if (directory / name).is_file():
@@ -451,7 +454,10 @@ def _num_outputs(stored: Mapping[str, Stored]) -> int | None:
 
 
 def _labels(config: Mapping[str, Any], *, where: Path) -> tuple[str, ...] | None:
-    names = config.get("id2label")
+    names, numbers = config.get("id2label"), config.get("label2id")
+    is_unnamed = names is None or (isinstance(names, dict) and all(PLACEHOLDER.fullmatch(str(name)) for name in names.values()))
+    if is_unnamed and isinstance(numbers, dict) and len(numbers) == len(names or numbers) and len(set(map(str, numbers.values()))) == len(numbers):
+        names = {number: name for name, number in numbers.items()}  # who gives names to transformers may give them in one direction alone
     if names is None:
         return None
     try:
@@ -508,7 +514,7 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]
     kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
     problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in kinds if names]
     if problems:
-        raise UserError(f"{where}: the weights do not fit config.json: {'; '.join(problems)}; {_mend(wanted, missing, shapes)}")
+        raise UserError(f"{where}: the weights do not fit config.json: {'; '.join(problems)}; {_mend(wanted, missing, shapes, unexpected)}")
     log = logging.getLogger("flaxft")
     if foreign:
         log.warning("%s: %d tensors are of a head that flaxft does not know, and are not used: %s", checkpoint.name, len(foreign), _listed(foreign))
@@ -534,8 +540,10 @@ def _is_inner(path: str, name: str, encoder: Encoder) -> bool:
     return top in (*tops, encoder.prefix) or re.split(r"[./]", name)[0] == encoder.prefix
 
 
-def _mend(wanted: Mapping[str, tuple[int, ...]], missing: Sequence[str], shapes: Sequence[str]) -> str:
+def _mend(wanted: Mapping[str, tuple[int, ...]], missing: Sequence[str], shapes: Sequence[str], unexpected: Sequence[str]) -> str:
     """What to do about weights that do not fit: of another size, incomplete, of something else, or with parts that are not computed here."""
+    if any(re.search(r"\blora_|\bbase_layer\b", name) for name in unexpected):
+        return f"there is an adapter among them; {MERGE}"
     if shapes:
         return "use the config.json that belongs to the weights"
     if missing and all(path in missing for path in wanted if path.startswith("encoder/")):

@@ -13,7 +13,7 @@ from flaxft.errors import UserError
 from flaxft.models.base import Modules
 from flaxft.models.weights import SINGLE, names_outside, read_json
 
-FILE, CAP = "modules.json", 1 << 20  # bytes; real ones have a few hundred
+FILE, CONFIG, CAP = "modules.json", "config_sentence_transformers.json", 1 << 20  # bytes; real ones have a few hundred
 SETTINGS = ("sentence_bert_config.json", "sentence_roberta_config.json")  # older directories have these without modules.json
 POOLING = "1_Pooling"
 # Before version 6 a pooling config had one yes or no for each of its ways.
@@ -49,6 +49,10 @@ def read_modules(directory: Path) -> Modules | None:
             encoder = path
         else:
             others.append(f"{name} ({path})" if path else name)
+    own = directory / CONFIG
+    prompt = read_json(own, cap=CAP, missing="") if own.is_file() else {}
+    if isinstance(prompt, dict) and prompt.get("default_prompt_name"):
+        others.append(f"a prompt before every text ({prompt['default_prompt_name']!r} in {CONFIG})")
     return Modules(pooling, normalize, others=tuple(others), encoder=encoder)
 
 
@@ -76,7 +80,7 @@ def write_modules(
     rows = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{names[i]}"} for i, path in enumerate(paths)]
     _write(directory / FILE, rows)
     _write(directory / SETTINGS[0], {"max_seq_length": max_length, "do_lower_case": False})
-    _write(directory / "config_sentence_transformers.json", {"similarity_fn_name": similarity})
+    _write(directory / CONFIG, {"similarity_fn_name": similarity})
     modes = {f"pooling_mode_{name}": name == wanted for name, wanted in (("cls_token", f"{pooling}_token"), ("mean_tokens", f"{pooling}_tokens"))}
     _write(directory / POOLING / "config.json", {"word_embedding_dimension": size} | modes)
     if normalize:

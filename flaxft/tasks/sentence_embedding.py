@@ -309,7 +309,7 @@ class SentenceEmbedding:
             return self.pooling
         mend = "take a checkpoint without, or set task.pooling to mean or cls to leave it out and go on from the encoder"
         if modules.others:
-            raise UserError(f"{checkpoint.name}: its modules.json has {', '.join(modules.others)}, which flaxft does not compute; {mend}")
+            raise UserError(f"{checkpoint.name}: its sentence-transformers modules have {', '.join(modules.others)}, which flaxft does not compute; {mend}")
         if modules.pooling not in (*POOLINGS, None):
             raise UserError(f"{checkpoint.name}: its modules.json pools by {modules.pooling}, which flaxft does not; {mend}")
         log.info("%s: pooled by %s, as its modules.json says", checkpoint.name, modules.pooling or "mean")

@@ -331,6 +331,23 @@ def test_placeholders_are_no_names(tmp_path, id2label, labels, has_names):
     assert (checkpoint.labels, checkpoint.has_label_names) == (labels, has_names)
 
 
+@pytest.mark.parametrize("id2label", [None, {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}])
+@pytest.mark.parametrize("label2id", [{"I-PER": 2, "O": 0, "B-PER": 1}, {"I-PER": "2", "O": "0", "B-PER": "1"}])
+def test_names_may_be_given_in_the_other_direction(tmp_path, id2label, label2id):
+    checkpoint = Pretrained(path=str(model_directory(tmp_path, id2label=id2label, label2id=label2id))).open()
+    assert (checkpoint.labels, checkpoint.has_label_names) == (LABELS, True)
+
+
+def test_an_adapter_is_called_one(tmp_path):
+    wrapped = {re.sub(r"(query|value)\.weight", r"\1.base_layer.weight", f"base_model.model.{name}"): array for name, array in MODEL.items()}
+    name = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.default.weight"
+    message = problem(model_directory(tmp_path / "unmerged", wrapped | {name: np.ones((4, 32), np.float32)}))
+    assert "there is an adapter among them; merge it into its model first (merge_and_unload of peft)" in message
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/adapter_config.json").write_text("{}")
+    assert "alone holds an adapter and no model; merge it into its model first" in problem(tmp_path / "alone")
+
+
 def test_an_encoder_has_no_labels(tmp_path):
     checkpoint = Pretrained(path=str(model_directory(tmp_path, ENCODER, architectures=["BertModel"], id2label={"0": "LABEL_0", "1": "LABEL_1"}))).open()
     assert (checkpoint.labels, checkpoint.has_label_names) == (None, True)
@@ -346,7 +363,7 @@ def test_a_model_of_placeholders_is_applied_with_the_names_that_are_given(tmp_pa
     plain = flaxft.load(str(tmp_path), task=TokenClassification()).predict(text)
     assert [LABELS[int(tag.removeprefix("LABEL_"))] for tag in plain[0]["tags"]] == list(named[0]["tags"])
     assert "has no names for its 3 labels (LABEL_0, ...); --config.task.labels=NAME,NAME,... gives them, in the order of its training" in caplog.text
-    with pytest.raises(UserError, match=r"task.labels are \['O', 'B-PER'\]"):
+    with pytest.raises(UserError, match=r"task.labels names 2 labels, but the head of .* has 3 outputs"):
         flaxft.load(str(tmp_path), task=TokenClassification(labels=("O", "B-PER")))
 
 

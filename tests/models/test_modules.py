@@ -117,7 +117,7 @@ def test_the_vectors_are_those_of_the_pooling(tmp_path):
 @pytest.mark.parametrize(
     ("names", "pooling", "message"),
     [
-        (("Transformer", "Pooling", "Dense", "Normalize"), CLS, r"encoder: its modules.json has Dense \(2_Dense\), which flaxft does not.*task.pooling"),
+        (("Transformer", "Pooling", "Dense", "Normalize"), CLS, r"encoder: its sentence-transformers modules have Dense \(2_Dense\), which flaxft does not.*"),
         (("MLMTransformer", "SpladePooling"), CLS, r"MLMTransformer, SpladePooling \(1_SpladePooling\), which flaxft does not compute"),
         (("Transformer", "Pooling"), {"pooling_mode": "lasttoken"}, "pools by lasttoken, which flaxft does not; .*task.pooling"),
     ],
@@ -127,6 +127,15 @@ def test_modules_that_are_not_computed_are_refused(tmp_path, names, pooling, mes
     with pytest.raises(UserError, match=message):
         resolved(directory)
     assert resolved(directory, pooling="mean").pooling == "mean"
+
+
+def test_a_prompt_before_every_text_is_refused(tmp_path):
+    directory = modules(tiny.encoder(tmp_path / "encoder"), "Transformer", "Pooling")
+    (directory / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "query: "}, "default_prompt_name": None}))
+    assert resolved(directory).pooling == "cls"  # its prompts are for those who ask for them
+    (directory / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "query: "}, "default_prompt_name": "query"}))
+    with pytest.raises(UserError, match=r"a prompt before every text \('query' in config_sentence_transformers.json\), which flaxft does not compute"):
+        resolved(directory)
 
 
 def test_the_encoder_may_lie_in_a_folder_of_its_own(tmp_path):
