@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flaxft.data.arrow import is_arrow, is_parquet, read_arrow, read_parquet
+from flaxft.data.brat import beside, read_brat
 from flaxft.data.chats import with_text
 from flaxft.data.columns import looks_like_columns, read_columns
 from flaxft.data.compression import without_suffix
@@ -15,8 +16,10 @@ from flaxft.data.conllu import looks_like_conllu, read_conllu
 from flaxft.data.content import Content, Placed, check_text
 from flaxft.data.excel import is_excel, read_excel
 from flaxft.data.json_lines import looks_like_json_lines, read_json
+from flaxft.data.label_studio import looks_like_label_studio, read_label_studio
 from flaxft.data.magic import refuse
 from flaxft.data.ontonotes import looks_like_conll2012, read_conll2012
+from flaxft.data.spacy_files import looks_like_docs, looks_like_pairs, read_doc_bin, read_docs, read_pairs
 from flaxft.data.squad import looks_like_squad, questions_of, read_squad
 from flaxft.data.tables import looks_like_words, read_csv, read_tsv
 from flaxft.errors import UserError, nearest
@@ -45,6 +48,11 @@ FORMATS = (
     Format("arrow", read_arrow, (".arrow", ".feather", ".ipc"), is_arrow, where=": row {}", is_text=False),
     Format("excel", read_excel, (".xlsx", ".xlsm"), is_excel, where=": row {}", is_text=False, least=BELOW),
     Format("squad", read_squad, (".json",), looks_like_squad, where=": {}"),
+    Format("label_studio", read_label_studio, (".json",), looks_like_label_studio),
+    Format("spacy_pairs", read_pairs, (".json", ".jsonl"), looks_like_pairs),
+    Format("spacy_docs", read_docs, (".json",), looks_like_docs, where=": sentence {}"),
+    Format("spacy", read_doc_bin, (".spacy",), where=": document {}", is_text=False),
+    Format("brat", read_brat, (".ann",), beside=beside),
     Format("jsonl", read_json, (".jsonl", ".json"), looks_like_json_lines),
     Format("conllu", read_conllu, (".conllu", ".conllx", ".conll", ".txt"), looks_like_conllu, takes_comment=True),
     Format("conll2012", read_conll2012, (".conll",), looks_like_conll2012),

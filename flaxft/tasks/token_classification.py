@@ -18,7 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft import baseline
-from flaxft.data import conllu, token_columns
+from flaxft.data import conllu, token_columns, word_rows
+from flaxft.data import spans as annotated
 from flaxft.data import tags as schemes
 from flaxft.data import words as splitting
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
@@ -118,12 +119,15 @@ class TokenClassification:
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without tags is found here, not hours later at the first evaluation."""
-        source = open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
+        source = self._as_words(self._opened(split, max_examples=max_examples))
         try:
             self._tags(source[0])
         except UserError as error:
             raise UserError(f"{source.where(0)}: {error}") from None
         return source
+
+    def _opened(self, split: str, *, max_examples: int | None) -> Source:
+        return open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> TokenClassification:
         """Fills in labels and scheme. Raises UserError for tags that the scheme does not know."""
@@ -138,14 +142,15 @@ class TokenClassification:
             if not labels:
                 raise UserError(f"no labels: task.train is empty and {checkpoint.name} is not fine-tuned for this task; set task.train or task.labels")
             return self._with(tuple(map(str, labels)), self.scheme or schemes.scheme_of_labels(map(str, labels)))
-        task = self._with_columns(self.records("train", max_examples=max_examples))
+        task = self._with_way_of_spans(self._opened("train", max_examples=max_examples))
+        task = task._with_columns(task.records("train", max_examples=max_examples))
         return task._of_train(checkpoint.name, model_labels, max_examples=max_examples)._with_words(tokenizer, max_examples=max_examples)
 
     def look(self, source: Source, *, split: str) -> Look:
         """How a split was read. Raises UserError for tags that cannot be meant."""
         assert self.scheme is not None, "resolve first"
         line, warnings = self._reading(source, self._tally(source), self.scheme)
-        return Look(line, tuple(warnings))
+        return Look(line, (*(f"{source.name}: {note}" for note in getattr(source, "notes", ())), *warnings))
 
     def spec(self) -> dict[str, Field]:
         return {"labels": Field("T", (), "int32", IGNORE)}
@@ -196,7 +201,7 @@ class TokenClassification:
             at = np.flatnonzero(feature.host["owned"] >= 0)
             words = feature.host["owned"][at]
             labels[words], scores[words] = predicted["label"][at], predicted["score"][at]
-        text = record["text"] if self._is_raw(record) else " ".join(self._words(record))
+        text = record["text"] if annotated.PLACES in record or self._is_raw(record) else " ".join(self._words(record))
         tags = [self.labels[i] for i in labels.tolist()]
         places, score_of = spans.tolist(), scores.tolist()
         result: dict[str, Any] = {"text": text, "words": [text[start:end] for start, end in places], "tags": tags}
@@ -351,6 +356,28 @@ class TokenClassification:
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
+    def _spans(self, source: Source) -> annotated.Columns | None:
+        """The columns of texts and spans, where a source has these and no words with tags."""
+        if any(isinstance(cell := source[0].get(name), list) and cell and isinstance(cell[0], str) for name in WORDS):
+            return None
+        return annotated.find(source, text=str(self.text_columns[0]) if self.text_columns else "", spans=str(self.label_column))
+
+    def _as_words(self, source: Source) -> Source:
+        """Texts with spans of characters become words with tags, and rows of one word each become sentences."""
+        if found := self._spans(source):
+            return annotated.convert(source, found, how=self.words if self.words in splitting.PATTERNS else annotated.WAYS[0])
+        rows = word_rows.find(source, word=str(self.text_columns[0]) if self.text_columns else "", tag=str(self.label_column))
+        return word_rows.group(source, rows) if rows else source
+
+    def _with_way_of_spans(self, source: Source) -> TokenClassification:
+        """With the way to cut texts that cuts the fewest of their spans, where the records bring no words of their own."""
+        found = None if self.words is not None else self._spans(source)
+        if found is None or "tokens" in source[0]:
+            return self
+        way = annotated.choose_way(source, found)
+        log.info("%s: spans of characters in %r; texts are cut %s (task.words=%s)", source.name, found.spans, splitting.SAID[way], way)
+        return dataclasses.replace(self, words=way)
+
     def _with_columns(self, source: Source) -> TokenClassification:
         """With the columns that hold words and tags, where a column file's are not the first and the last."""
         asked = self.text_columns[0] if self.text_columns else ""
@@ -448,6 +475,8 @@ class TokenClassification:
         return f"{source.name}: {'; '.join(parts)}; the first: {shown}", [f"{source.name}: {warning}" for warning in warnings]
 
     def _where_words_are(self, record: Record) -> str:
+        if annotated.PLACES in record:
+            return "words and tags from spans of characters"
         names = [self._name_of_words(record), self._name_of_tags(record)]
         return "words in {}, tags in {}".format(*(f"column {name}" if str(name).isdecimal() else repr(name) for name in names))
 
@@ -483,7 +512,7 @@ class TokenClassification:
         return without_columns(record, [name for name in record if self._is_of_tags(name)])
 
     def _has_tags(self, record: Record) -> bool:
-        return any(map(self._is_of_tags, record))
+        return annotated.PLACES in record or any(map(self._is_of_tags, record))
 
     def _is_of_tags(self, column: str) -> bool:
         """Whether a column holds tags, or in a column file whatever stands beside the words."""
@@ -493,12 +522,16 @@ class TokenClassification:
         return column != words and (column.isdecimal() or column in LABELS or column == CONLLU.get(asked))
 
     def _name_of_words(self, record: Record) -> str:
+        if annotated.PLACES in record:
+            return "tokens"
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
         if name is None:
             raise UserError(f"no column of words among {sorted(record)}; set task.text_columns")
         return name
 
     def _name_of_tags(self, record: Record) -> str:
+        if annotated.PLACES in record:
+            return "tags"
         last = (str(max(int(name) for name in record if name.isdecimal())),) if "1" in record else ()
         name = self._column(record, str(self.label_column), (*LABELS, *last), "label_column")
         if name is None:
@@ -512,6 +545,8 @@ class TokenClassification:
             raise UserError(f"column {name!r} is {str(words)[:40]!r}, expected a list of words; set task.text_columns")
         if not words:
             raise UserError(f"column {name!r} is an empty list of words; remove the record")
+        if isinstance(words[0], Mapping):  # Prodigy's
+            return [word.get("text", "") for word in words]
         return words
 
     def _written(self, record: Record) -> Sequence[Any]:
@@ -590,6 +625,8 @@ class TokenClassification:
             return ids, word_ids, np.asarray(places, np.int32).reshape(-1, 2)
         given = self._words(record)
         ids, word_ids = tokenizer.words(given)
+        if annotated.PLACES in record:
+            return ids, word_ids, np.asarray(record[annotated.PLACES], np.int32)
         bounds = np.cumsum([0, *(len(word) + 1 for word in given)], dtype=np.int32)
         return ids, word_ids, np.stack([bounds[:-1], bounds[1:] - 1], 1)
 

@@ -831,3 +831,50 @@ def test_conllu_records(tokenizer, checkpoint, tmp_path, column):
     assert task.labels == (("IN", "NN") if column in ("xpos", "4") else ("ADP", "DET", "NOUN"))
     (one,) = task.records("train")
     assert (task.features(one, tokenizer, max_length=16)[0].tokens["labels"] >= 0).sum() == (2 if column in ("xpos", "4") else 3)
+
+
+# ---- spans of characters, and a word a row ----
+
+SPANNED = [
+    {"id": 1, "text": "Anna's house, in the U.S.!", "label": [[0, 4, "PER"], [21, 25, "LOC"]]},
+    {"id": 2, "text": "in Jose\u0301 Oslo.", "label": [[3, 8, "PER"], [9, 13, "LOC"]]},
+]
+
+
+@pytest.mark.parametrize("fields", [{}, {"text_columns": ("text",), "label_column": "label"}])
+def test_spans_of_characters_are_words_and_tags(tokenizer, checkpoint, tmp_path, fields):
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in SPANNED))
+    task = TokenClassification(train=str(file), validation=str(file), **fields).resolve(tokenizer, checkpoint)
+    assert (task.labels, task.scheme, task.words) == (LABELS, "IOB2", "clitics")
+    source = task.records("train")
+    assert "words and tags from spans of characters; IOB2, 2 types (LOC, PER)" in task.look(source, split="train").line
+    for one, raw in zip(source, SPANNED, strict=True):
+        features = task.features(one, tokenizer, max_length=64)
+        decoded = task.decode(one, features, echo(task, features))
+        assert decoded["text"] == raw["text"]
+        assert [[entity["start"], entity["end"], entity["type"]] for entity in decoded["entities"]] == raw["label"]
+        assert task.score([decoded], [one], {})["entity_f1"] == 1.0
+        json.dumps([dataclasses.asdict(section) for section in task.sections([decoded], [one])])
+        without = task.features({"text": raw["text"]}, tokenizer, max_length=64)  # prediction cuts the text as training did
+        assert without[0].tokens["input_ids"].tolist() == features[0].tokens["input_ids"].tolist()
+        assert task.decode({"text": raw["text"]}, without, echo(task, without))["words"] == decoded["words"]
+
+
+def test_what_spans_did_not_fit_is_a_warning(tokenizer, checkpoint, tmp_path):
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps({"text": "Annas house", "entities": [[0, 4, "PER"]]}) + "\n")
+    task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
+    assert task.look(task.records("train"), split="train").warnings == (f"{file}: 1 of 1 spans cut a word and were widened to whole words",)
+    file.write_text(json.dumps({"text": "Annas house", "entities": [[0, 40, "PER"]]}) + "\n")
+    with pytest.raises(UserError, match=r"train.jsonl:1: the span \[0, 40\] of 'PER' is beyond its text of 11 characters"):
+        TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
+
+
+def test_a_word_a_row(tokenizer, checkpoint, tmp_path):
+    file = tmp_path / "train.csv"
+    file.write_text("Sentence #,Word,POS,Tag\nSentence: 1,anna,NNP,B-PER\n,lives,VBZ,O\nSentence: 2,in,IN,O\n,paris,NNP,B-LOC\n")
+    task = TokenClassification(train=str(file)).resolve(tokenizer, checkpoint)
+    assert task.labels == LABELS
+    assert [task._words(one) for one in task.records("train")] == [["anna", "lives"], ["in", "paris"]]
+    assert TokenClassification(train=str(file), label_column="POS").resolve(tokenizer, checkpoint).labels == ("IN", "NNP", "VBZ")
