@@ -22,7 +22,8 @@ WITHOUT_BLANKS = (  # ranges of scripts that put no blanks between words
     (0xFF66, 0xFF9D), (0x20000, 0x323AF),
 )  # fmt: skip
 LIKES = {
-    "’": "'", "‘": "'", "ʼ": "'", "‐": "-", "‑": "-", "\u200b": " ", "\ufeff": " ", "\u200d": JOINER, "\u200c": MARK, "\u00ad": MARK, "々": SIGN, "ー": SIGN,
+    "’": "'", "‘": "'", "ʼ": "'", "‐": "-", "‑": "-", "–": "-",
+    "\u200b": " ", "\ufeff": " ", "\u200d": JOINER, "\u200c": MARK, "\u00ad": MARK, "々": SIGN, "ー": SIGN,
 }  # fmt: skip
 
 M = f"[{MARK}{JOINER}]"
