@@ -5,10 +5,17 @@ From Python: `cfg = flaxft.config("ner")` is a config, `flaxft.run(cfg, workdir)
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flaxft import runtime
 from flaxft.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from flaxft.predict import Predictor
+    from flaxft.sharding import Mesh
+    from flaxft.tasks.base import Task
 
 __all__ = ["__version__", "load", "run", "runtime"]
 
@@ -20,11 +27,13 @@ def run(cfg: Any, workdir: str) -> dict[str, Any]:
     return run_loop(cfg, workdir)
 
 
-def load(workdir: str, **options: Any) -> Any:
-    """The `Predictor` of a finished run; see `flaxft.predict.load`."""
+def load(
+    path: str | Path, *, task: Task | None = None, types: Sequence[type] = (), mesh: Mesh | None = None, dtype: str | None = None
+) -> Predictor:
+    """The `Predictor` of a finished run, or with a `task` of a fine-tuned model directory or hub id; see `flaxft.predict.load`."""
     from flaxft.predict import load as load_predictor
 
-    return load_predictor(workdir, **options)
+    return load_predictor(path, task=task, types=types, mesh=mesh, dtype=dtype)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ from flaxft.sharding import Mesh, infer, make_mesh, put
 from flaxft.tasks.base import Several, Task, fits_head, top_scores, unlabelled
 from flaxft.train.evaluate import Evaluator, Result, eval_shape, holds
 
+LOOKED_AT = 100  # records of a split whose labels may be numbers
 BLOCK = 2048  # records of a stream that are read, tokenised and predicted together
 BLOCK_CHARACTERS = 1 << 22  # or fewer, where they are long: a block is what a stream takes of memory
 
@@ -127,9 +128,33 @@ class Predictor:
             cut, num_records = Cut(*(a + b for a, b in zip(cut, items.cut(), strict=True))), num_records + len(rows)
         warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the head's outputs, in order; none for a head without."""
+        return tuple(self.task.labels)
+
+    @functools.cached_property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """What the run's results.json holds: split -> score -> value; empty for a model that is no run, or a run that is not finished."""
+        try:
+            content = json.loads((self.model.parent / "results.json").read_text(encoding="utf-8")) if self.step is not None else {}
+        except (OSError, ValueError):
+            return {}
+        return dict(content.get("evals", {}))
+
+    def __repr__(self) -> str:
+        what = [type(self.task).__name__, str(self.model.parent if self.step is not None else self.model)]
+        what += [f"step {self.step}"] if self.step is not None else []
+        labels = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
+        what += [f"{len(self.labels)} labels: {labels}"] if self.labels else []
+        main = self.task.main_metric.removeprefix("-")
+        what += [f"{split} {main} {scores[main]:.4f}" for split, scores in self.scores.items() if main in scores]
+        return f"Predictor({'; '.join(what)})"
+
     def evaluate(self, split: str) -> tuple[Result, Source]:
         """The scores on a split that the task has a path for."""
         records = self.task.records(split, max_examples=self.data.max_examples)
+        _say_numbers(self.task, records)
         items = self._items(records, use_cache=self.data.cache)
         return self._evaluator.evaluate(self.params, {}, items, records, self._shape(items), calibration=self.calibration), records
 
@@ -256,7 +281,8 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None, dtyp
     workdir = files.path(workdir)
     if dtype is not None and hasattr(cfg.model, "dtype"):
         cfg = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, dtype=dtype))  # type: ignore[type-var]  # every plug-in is a dataclass
-    _, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
+    saved, facts = configs.read(workdir / "config.json", own=(type(cfg.task), type(cfg.model)))
+    _check_labels(saved.task, cfg.task, workdir)
     checkpointer, best = finished.find_best(workdir)
     model = finished.model_folder(workdir)
     model_config = hf.read_config(model)
@@ -310,3 +336,38 @@ def _with_names(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:
         shown = ", ".join(f"{old} is {new}" for old, new in zip(unnamed[:4], labels, strict=False))
         log.info("%s has no names for its labels, and task.labels names them in order: %s%s", checkpoint.name, shown, ", ..." if len(labels) > 4 else "")
     return dataclasses.replace(checkpoint, labels=tuple(labels))
+
+
+def _check_labels(saved: Task, asked: Task, workdir: Path) -> None:
+    """The head's outputs have an order, which no setting changes; numbers may be given names. Raises UserError."""
+    old, new = tuple(saved.labels), tuple(asked.labels)
+    if old == new:
+        return
+    if len(old) != len(new) or not all(label.isdecimal() for label in old):
+        found = f"task.labels are {list(new[:8])}, but the head of {workdir} gives {list(old[:8])}{', ...' if len(old) > 8 else ''}, in this order"
+        raise UserError(f"{found}; leave task.labels out, or go on from the run with other labels (--from={workdir})")
+    shown = ", ".join(f"{number} is {name}" for number, name in zip(old[:4], new, strict=False))
+    logging.getLogger("flaxft").info("%s: task.labels name the labels of the run in order: %s", workdir, shown)
+
+
+def _say_numbers(task: Task, records: Source) -> None:
+    """A file that has numbers where the run has names is matched by the order of the labels, which may be but that of the alphabet."""
+    labels = tuple(task.labels)
+    if not labels or all(label.isdecimal() for label in labels):
+        return
+    for record in itertools.islice(records, LOOKED_AT):
+        left = unlabelled(task, record)
+        values = [value for name, value in record.items() if name not in left and name not in labels]  # a 0-1 column is named as its label
+        flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+        if flat and all(_is_number(one) and str(one) not in labels for one in flat):
+            shown = ", ".join(f"{i} is {label}" for i, label in enumerate(labels[:4]))
+            log = logging.getLogger("flaxft")
+            log.warning(
+                "%s: its labels are numbers, read as places in task.labels: %s%s; write names into the file if it counts otherwise",
+                records.name, shown, ", ..." if len(labels) > 4 else "",
+            )  # fmt: skip
+            return
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or (isinstance(value, str) and value.strip().isdecimal())

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from flaxft.main import main
 from flaxft.models import hf
 from flaxft.models.bert import Bert
 from flaxft.models.hf import Pretrained, Untrained
+from flaxft.predict import _check_labels
 from flaxft.tasks.base import fits_kind
 from flaxft.tasks.sequence_classification import SequenceClassification
 from flaxft.tasks.token_classification import TokenClassification
@@ -305,6 +308,48 @@ def test_predict_refuses(trained, refusal, tmp_path):
     assert "64 positions" in message
 
 
+def test_the_command_keeps_columns_and_cuts_nothing_of_entities(trained, predictor, output, tmp_path):
+    (tmp_path / "in.csv").write_text("id,tokens,ner_tags\n7,anna lives,B-NOTHING O\n8,bob,\n")
+    lines = output("--mode=predict", f"--workdir={trained.workdir}", f"--input={tmp_path / 'in.csv'}", "--keep=id")
+    found = [json.loads(line) for line in lines]
+    assert [one.pop("id") for one in found] == ["7", "8"]
+    assert_same(found, predictor.predict([{"tokens": ["anna", "lives"]}, {"tokens": ["bob"]}]))
+
+
+def test_lines_come_block_by_block(trained, tmp_path, monkeypatch, capsys):
+    """A mistake in the third block is found when the first two are out; a file is written whole or not at all."""
+    monkeypatch.setattr("flaxft.predict.BLOCK", 2)
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("anna", "bob", "carl", "dora", "oslo")) + '{"text": 5}\n')
+    arguments = ["--mode=predict", f"--workdir={trained.workdir}", f"--input={file}"]
+    assert main(arguments) == errors.USER_ERROR
+    printed = capsys.readouterr()
+    assert [json.loads(line)["text"] for line in printed.out.splitlines()] == ["anna", "bob", "carl", "dora"]
+    assert f"{file}:6: " in printed.err
+    target = tmp_path / "out.jsonl"
+    target.write_text("before")
+    assert main([*arguments, f"--output={target}"]) == errors.USER_ERROR
+    assert target.read_text() == "before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_who_has_read_enough_ends_it_quietly(trained, tmp_path):
+    """`| head -1` over more than a pipe holds."""
+    (tmp_path / "in.txt").write_text("anna lives in paris .\n" * 3000)
+    command = [sys.executable, "-m", "flaxft.main", "--mode=predict", f"--workdir={trained.workdir}", f"--input={tmp_path / 'in.txt'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert json.loads(process.stdout.readline())["text"] == "anna lives in paris ."
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == errors.OK
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "1.5", ""])
+def test_top_k_is_a_number_or_all(trained, refusal, tmp_path, value):
+    message = refusal("--mode=predict", f"--workdir={trained.workdir}", "--input=x", f"--top_k={value}", code=errors.USAGE)
+    assert f"--top_k={value}, expected how many scores of labels" in message
+
+
 # ---- --mode=eval --------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -459,6 +504,38 @@ def test_a_fine_tuned_model_with_other_labels_keeps_what_it_knows(trained, fine_
     assert ", 0 of them new" not in printed
     assert "lack ['B-FIRM', 'I-FIRM'] of the train split, which are new to its head" in printed
     assert "the head keeps what it learnt of 5 labels; new: B-FIRM, I-FIRM; left out: B-ORG, I-ORG" in printed
+
+
+def test_labels_are_never_matched_by_their_order_in_silence(trained, predictor, refusal, tmp_path, caplog):
+    workdir, labels = f"--workdir={trained.workdir}", predictor.labels
+    file = tmp_path / "numbers.jsonl"
+    file.write_text(json.dumps({"tokens": ["anna", "lives"], "ner_tags": [labels.index("B-PER"), 0]}) + "\n")
+    test = ["--config.task.validation=", f"--config.task.test={file}"]
+    assert main(["--mode=eval", workdir, *test]) == errors.OK
+    assert "numbers.jsonl: its labels are numbers, read as places in task.labels: 0 is O, 1 is B-LOC" in caplog.text
+    message = refusal("--mode=eval", workdir, *test, f"--config.task.labels={','.join(reversed(labels))}")
+    assert "gives ['O', 'B-LOC', 'I-LOC', 'B-ORG', 'I-ORG', 'B-PER', 'I-PER'], in this order; leave task.labels out" in message
+    caplog.clear()
+    file.write_text(json.dumps({"tokens": ["anna", "lives"], "ner_tags": ["B-PER", "O"]}) + "\n")
+    assert main(["--mode=eval", workdir, *test]) == errors.OK
+    assert "numbers" not in [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_predictor_says_what_it_is(trained, predictor):
+    test = trained.results["evals"]["test"]["entity_f1"]
+    assert predictor.scores["test"] == trained.results["evals"]["test"]
+    assert repr(predictor).startswith(f"Predictor(TokenClassification; {trained.workdir}; step {predictor.step}; 7 labels: O, B-LOC, I-LOC, B-ORG, I-ORG, ...")
+    assert f"test entity_f1 {test:.4f}" in repr(predictor)
+
+
+def test_labels_that_were_numbers_may_be_named(caplog):
+    numbered, named = SequenceClassification(labels=("0", "1")), SequenceClassification(labels=("bad", "good"))
+    with caplog.at_level("INFO", "flaxft"):
+        _check_labels(numbered, named, Path("runs/x"))
+    assert "runs/x: task.labels name the labels of the run in order: 0 is bad, 1 is good" in caplog.text
+    for saved, asked in ((named, numbered), (numbered, SequenceClassification(labels=("bad", "good", "fair")))):
+        with pytest.raises(UserError, match=r"in this order; leave task\.labels out"):
+            _check_labels(saved, asked, Path("runs/x"))
 
 
 # ---- a run begins from another run's weights --------------------------------------------------------------------------------------------------
