@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -28,7 +29,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 def workdir(tmp_path_factory) -> Path:
     """A run of 24 steps on sentences that hold markup, a control character, and a type with characters that the font of the pictures lacks."""
     folder = tmp_path_factory.mktemp("report")
-    cfg = tiny.config(folder, **{"num_steps": 24, "log.report": True, "log.tensorboard": False})
+    cfg = tiny.config(folder, **{"num_steps": 24, "log.report": True, "log.baseline": True, "log.tensorboard": False})
     for split in ("train", "validation", "test"):
         file = folder / f"{split}.conll"
         text = file.read_text().replace("PER", "人<b>$x_$").replace("rome\t", f"{EVIL}\t").replace("\nred\t", "\nr\x02ed\t")
@@ -83,6 +84,38 @@ def test_its_figures_are_those_of_the_results(workdir, page):
     assert content["versions"]["jax"] in page and content["machine"]["devices"] in page
     assert f"(20 of {results['evals']['test']['num_entities']})" not in page  # sentences are counted, not entities
     assert "(20 of 20)" in page
+
+
+def test_it_says_what_it_is_and_how_good(workdir, page):
+    """The head, then the verdict, then the main score beside its baselines."""
+    results, content = (json.loads((workdir / name).read_text()) for name in ("results.json", "report/content.json"))
+    head = page[page.index("<header>") : page.index("</header>")]
+    for text in (content["model"], content["sources"]["train"], content["date"], "24 steps in ", "<dt>seed</dt><dd dir=\"auto\">0</dd>", "<dt>flaxft</dt>"):
+        assert text in head, text
+    places = [page.index(part) for part in ("</header>", 'id="verdict"', 'id="scores"', 'id="curves"')]
+    assert places == sorted(places)
+    verdict = page[places[1] : places[2]]
+    assert results["verdict"], "24 steps of a random encoder are not enough, or its rate is odd"
+    for one in results["verdict"]:
+        assert html.escape(one["line"], quote=False).replace("'", "&#39;") in verdict and one["flag"] in verdict
+    best = results["baselines"]["test"]["most frequent tag of each word"]["entity_f1"]
+    assert f"<b>{best:.4f}</b> most frequent tag of each word" in page[places[2] : places[3]]
+
+
+def test_it_is_content_with_a_good_run(workdir, tmp_path):
+    """And the page of a run that older code left is made all the same."""
+    shutil.copytree(workdir, tmp_path / "run")
+    results = json.loads((workdir / "results.json").read_text())
+    (tmp_path / "run/results.json").write_text(json.dumps(results | {"verdict": []}))
+    assert '<p class="plain">Nothing to mend: test entity_f1' in report.write(tmp_path / "run").read_text()
+    old = {name: value for name, value in results.items() if name not in ("verdict", "baselines")}
+    (tmp_path / "run/results.json").write_text(json.dumps(old))
+    assert 'id="verdict"' not in report.write(tmp_path / "run").read_text()
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.5, "0.5 s"), (63.2, "63 s"), (754, "12 min 34 s"), (11100, "3 h 05 min")])
+def test_shown_seconds(seconds, shown):
+    assert report.shown_seconds(seconds) == shown
 
 
 def test_it_can_be_made_again(workdir, page, capsys):
