@@ -300,6 +300,8 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     """A model that is already fine-tuned, straight from its directory or hub id. Raises UserError where it has no head for the task."""
     checkpoint = cfg.model.open()
     encoder = checkpoint.encoder
+    if checkpoint.kind != cfg.task.kind and getattr(cfg.task, "pooling", "") is None and checkpoint.modules and checkpoint.modules.classifier:
+        cfg = dataclasses.replace(cfg, task=dataclasses.replace(cfg.task, pooling=checkpoint.modules.pooling))  # type: ignore[type-var]
     if checkpoint.kind != cfg.task.kind:
         raise UserError(
             f"{checkpoint.name} has no {cfg.task.kind} head (its architectures: {checkpoint.config.get('architectures')}); "

@@ -61,6 +61,7 @@ class Modules(NamedTuple):
     normalize: bool  # vectors get length 1
     others: tuple[str, ...]  # modules that are not computed here: "Dense (2_Dense)"
     encoder: str = ""  # the folder of its config.json and weights; empty for the directory itself
+    classifier: str = ""  # the folder of a dense layer without activation on the mean, the last module: its outputs may be logits
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Checkpoint:
     fingerprint: str  # sha256 of config.json and of the tensors' names and shapes
     has_label_names: bool = True  # False where `labels` are placeholders, which stand for names that the user may know
     modules: Modules | None = None  # None where no modules.json lies beside it
-    arrays: Mapping[str, Any] | None = None  # of a run, whose best step holds them: by path, as flaxft.models.weights.Stored
+    arrays: Mapping[str, Any] | None = None  # where several files hold them, as of a run's best step: by path, as flaxft.models.weights.Stored
     # Made for vectors of whole texts: it has a sentence-transformers pooling, or it is an encoder alone, without a masked language model's head, whose pooler
     # was never trained. (A pooler that was has a bias that is not 0; next-sentence prediction trained BERT's.)
     is_sentence_encoder: bool = False

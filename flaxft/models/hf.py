@@ -19,7 +19,7 @@ from flax import nnx
 
 from flaxft.errors import UserError, nearest, reason
 from flaxft.models.base import Checkpoint, Encoder, Key, Loaded, Model, Modules, flatten, unflatten
-from flaxft.models.modules import SETTINGS, read_modules
+from flaxft.models.modules import SETTINGS, read_classifier, read_modules
 from flaxft.models.weights import MSGPACK, SINGLE, Stored, read_array, read_json, stored_tensors
 
 CONFIG_CAP = 1 << 20  # bytes; the largest config.json on the hub is a few hundred kB of labels
@@ -30,7 +30,8 @@ TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 TOKENIZER_CAP = 10 << 20  # bytes; they may list every added token
 MERGE = "merge it into its model first (merge_and_unload of peft), and save that with save_pretrained"
 PLACEHOLDER = re.compile(r"LABEL_[0-9]+")  # what transformers calls a label that nobody named
-NAMED_HEADS = ("token", "sequence")  # kinds whose outputs have names; elsewhere id2label means nothing
+MEAN = "mean_sequence"  # the kind of a classifier that only sentence-transformers can hold
+NAMED_HEADS = ("token", "sequence", MEAN)  # kinds whose outputs have names; elsewhere id2label means nothing
 NO_FAMILIES = ("__init__", "base", "heads", "hf", "modules", "weights")  # files of this folder that are no families
 HEADLESS = "embedding"  # the kind that is an encoder alone
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "flax_model.msgpack", "tokenizer*", "vocab*", "merges.txt", "*.model",
@@ -75,12 +76,16 @@ class Pretrained:
         if self.attention != "xla":
             logging.getLogger("flaxft").info("attention: %s on TPU, without dropout on its weights", self.attention)
         stored = run.arrays if run else self._stored(directory)
+        classifier = read_classifier(found / modules.classifier) if modules and modules.classifier and config.get("id2label") and stored else {}
+        stored = {**stored, **classifier}
         names = sorted((tensor.name, tensor.shape) for tensor in stored.values())
         kinds = {architecture: kind for kind, architecture in encoder.architectures.items()}
         named = config.get("architectures") or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise UserError(f"{directory / 'config.json'}: architectures is {named!r}, expected a list of class names")
         kind = run.kind if run else next((kinds[name] for name in named if name in kinds), None)
+        if classifier and kind == HEADLESS:
+            kind = MEAN
         labels = run.labels if run else _labels(config, where=directory / "config.json") if kind in NAMED_HEADS else None
         has_label_names = labels is None or not all(PLACEHOLDER.fullmatch(label) for label in labels)
         if labels is None and kind in NAMED_HEADS:  # transformers leaves out id2label where a head has its default, two
@@ -99,7 +104,7 @@ class Pretrained:
             fingerprint=hashlib.sha256(repr((sorted(config.items(), key=str), names, *([run.digest] if run else []))).encode()).hexdigest(),
             has_label_names=has_label_names,
             modules=modules,
-            arrays=run.arrays if run else None,
+            arrays=run.arrays if run else by_path(stored, encoder, where=directory) if kind == MEAN else None,
             is_sentence_encoder=is_sentence_encoder,
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from flaxft.errors import UserError
 from flaxft.models.base import Modules
-from flaxft.models.weights import SINGLE, names_outside, read_json
+from flaxft.models.weights import SINGLE, Stored, names_outside, read_json, stored_tensors
 
 FILE, CONFIG, CAP = "modules.json", "config_sentence_transformers.json", 1 << 20  # bytes; real ones have a few hundred
 SETTINGS = ("sentence_bert_config.json", "sentence_roberta_config.json")  # older directories have these without modules.json
@@ -49,18 +49,32 @@ def read_modules(directory: Path) -> Modules | None:
             encoder = path
         else:
             others.append(f"{name} ({path})" if path else name)
+    classifier = next((row["path"] for row in rows if row["type"].endswith(".Dense")), "") if len(rows) == 3 and pooling == "mean" else ""
+    if classifier and not str(_settings(directory / classifier / "config.json").get("activation_function")).endswith(".Identity"):
+        classifier = ""
     own = directory / CONFIG
     prompt = read_json(own, cap=CAP, missing="") if own.is_file() else {}
     if isinstance(prompt, dict) and prompt.get("default_prompt_name"):
         others.append(f"a prompt before every text ({prompt['default_prompt_name']!r} in {CONFIG})")
-    return Modules(pooling, normalize, others=tuple(others), encoder=encoder)
+    return Modules(pooling, normalize, others=tuple(others), encoder=encoder, classifier=classifier)
+
+
+def read_classifier(directory: Path) -> dict[str, Stored]:
+    """The tensors of a dense layer by the names that transformers gives a classifier's. Raises UserError."""
+    names = {"linear.weight": "classifier.weight", "linear.bias": "classifier.bias"}
+    return {names[name]: tensor for name, tensor in stored_tensors(directory).items() if name in names}
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    content = read_json(file, cap=CAP, missing=f"{file}: {FILE} names it, and it is not there; fetch the whole model")
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a JSON {type(content).__name__}, expected an object; fetch it again")
+    return content
 
 
 def _pooling(file: Path) -> str:
     """mean, cls, max, ...; "cls+mean" where vectors of several are joined. Raises UserError."""
-    content = read_json(file, cap=CAP, missing=f"{file}: {FILE} names it, and it is not there; fetch the whole model")
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: a JSON {type(content).__name__}, expected an object; fetch it again")
+    content = _settings(file)
     named = content.get("pooling_mode")
     modes = [named] if isinstance(named, str) else named if isinstance(named, list) else [mode for key, mode in SWITCHES.items() if content.get(key)]
     return "+".join(map(str, modes)) or "mean"  # sentence-transformers' default

@@ -9,8 +9,11 @@ import re
 import numpy as np
 import pytest
 
+import flaxft
 from flaxft.errors import UserError
 from flaxft.export import hf, reference, sentence_transformers
+from flaxft.models.base import flatten
+from flaxft.tasks.multilabel_classification import MultiLabelClassification
 from tests.export.untrained import untrained
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -40,6 +43,11 @@ def test_its_logits_are_ours(tmp_path):
     names: dict = {}
     exec(code, names)  # noqa: S102 (what the card says is run as it stands)
     np.testing.assert_allclose(names["logits"].numpy(), ours, atol=1e-5)
+
+    read = flaxft.load(str(folder), task=MultiLabelClassification())  # and flaxft itself, which takes names and pooling from the directory
+    assert (read.task.kind, read.task.labels) == ("mean_sequence", given.predictor.task.labels)
+    for path, leaf in flatten(given.predictor.params).items():
+        np.testing.assert_array_equal(flatten(read.params)[path], leaf)
 
     package = pytest.importorskip("sentence_transformers")
     theirs = package.SentenceTransformer(str(folder), device="cpu").encode(texts)

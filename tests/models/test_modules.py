@@ -61,6 +61,10 @@ def test_what_is_written_is_read(tmp_path):
     assert read_modules(tmp_path) == Modules("cls", True, ("Dense (2_Dense)",))
     assert load_file(tmp_path / "2_Dense" / "model.safetensors")["linear.weight"].shape == (3, 32)
     assert read_modules(tmp_path / "2_Dense") is None
+    write_modules(tmp_path, size=32, pooling="mean", normalize=False, max_length=40, similarity="cosine", dense=dense)
+    assert read_modules(tmp_path) == Modules("mean", False, ("Dense (2_Dense)",), classifier="2_Dense")
+    (tmp_path / "2_Dense" / "config.json").write_text('{"activation_function": "torch.nn.modules.activation.Tanh"}')
+    assert read_modules(tmp_path).classifier == ""
 
 
 @pytest.mark.parametrize(
