@@ -36,7 +36,7 @@ def read_excel(file: Content) -> Placed:
     width = max((i + 1 for i, name in enumerate(names) if name or columns[i].num_filled), default=0)
     names, columns, where = names[:width], columns[:width], f"{file.path}: row {first[0]}"
     unique(names, where)
-    check_header(names, columns, where, num_blank_lines=0)
+    check_header(names, columns, where)
     lists = {name for name, column in zip(names, columns, strict=True) if column.holds_lists}
     for number, cells in _rows(file):
         if number > first[0]:

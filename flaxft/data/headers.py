@@ -39,17 +39,21 @@ def unique(names: Sequence[str], where: str) -> list[str]:
     return list(names)
 
 
-def check_header(names: Sequence[str], columns: Sequence[Column], where: str, *, num_blank_lines: int) -> None:
-    """Raises UserError where the first row is a record, or the table a column file; warns where it may be. `where` is the place of the first row."""
+def check_header(names: Sequence[str], columns: Sequence[Column], where: str, *, num_blank_lines: int = 0, has_tabs: bool = True) -> None:
+    """Raises UserError where the first row is a record, or the table a column file; warns where it may be. `where` is the place of the first row.
+
+    num_blank_lines: between rows; has_tabs: between cells, as a column file needs them.
+    """
     has_name = any(map(_is_name, names, columns))
     tags = next((name for name, column in zip(names, columns, strict=True) if _holds_tags(column)), None)
     if num_blank_lines and tags is not None:
         shown = f"has a word a line and blank lines between sentences (column {tags!r} holds tags), so it is no table"
-        raise UserError(f"{where}: {shown}; {'delete this line of names, and ' if has_name else ''}set format=columns")
+        steps = ["delete this line of names"] * has_name + ["write TABs between the cells"] * (not has_tabs) + ["set format=columns"]
+        raise UserError(f"{where}: {shown}; {', '.join(steps[:-1])}{' and ' if steps[1:] else ''}{steps[-1]}")
     if has_name or list(names) == [str(number) for number in range(len(names))]:
         return
     for name, column in zip(names, columns, strict=True):
-        if 2 * len(column.counts) <= column.num_cells and column.counts[name]:
+        if column.counts[name] > 1 or (column.counts[name] and 2 * len(column.counts) <= column.num_cells):
             times = f"{name!r} is a cell of {column.counts[name]} other rows too"
             hint = "; a word and its tag a line are format=columns" if num_blank_lines or TAG.match(name) else ""
             raise UserError(f"{where}: the first row is taken for names of columns, but {times}; {HINT}{hint}")

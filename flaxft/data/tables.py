@@ -219,7 +219,11 @@ def _records(file: Content, layout: Layout, names: list[str], left_out: LeftOut)
         if header is None:
             header = row.cells
         elif len(row.cells) != len(names):
-            hint = f"put a cell that holds {layout.delimiter!r} in quotes" + ("; token files need format='columns'" if TAG.match(row.cells[-1]) else "")
+            hint = f"put a cell that holds {layout.delimiter!r} in quotes"
+            if len(names) == 1:
+                hint = f"delete the line {names[0][:40]!r} if it is no name of a column, or {hint}"
+            elif TAG.match(row.cells[-1]):
+                hint = f"{hint}; token files need format='columns'"
             raise UserError(f"{file.path}:{row.first}: found {len(row.cells)} cell(s), expected {len(names)} as in the header; {hint}")
         elif len(names) > 1 and row.cells == header:  # of several files that were joined
             left_out.num_headers += 1
@@ -239,9 +243,11 @@ def _check(table: Table) -> None:
     if len(names) == 1:
         _check_delimiter(names[0], where, file.head, own=delimiter)
     unique(names, where)
+    if all(len(name) > 2 and name[0] == name[-1] == "'" for name in names):
+        raise UserError(f"{where}: the names stand in single quotes ({', '.join(names)[:80]}); write double quotes around cells, or none")
     if not found.num_records:
         return
-    check_header(names, found.columns[: len(names)], where, num_blank_lines=_num_blank(file.head))
+    check_header(names, found.columns[: len(names)], where, num_blank_lines=_num_blank(file.head), has_tabs=delimiter == TAB)
     if table.layout.has_quotes and (row := found.first_swallowed(delimiter=delimiter)) is not None:
         hint = 'a quote that is a letter is written "" in a cell that stands in quotes'
         raise UserError(f"{file.path}:{row.first}: a quote opens here and closes in line {row.last}, with whole records between; {hint}")

@@ -110,6 +110,7 @@ NO_HEADER = {
     "scores": ("a.csv", "a film of much heart,0.5\na dull plot,1.5\nnot worth it,2\n", "one of which is '0.5'"),
     "a usual label": ("a.csv", "what is it,question\nit is so,answer\nwho is it,question\nme,answer\nwhy,question\n", "'question' is a cell of 2"),
     "long texts": ("a.csv", "this is a long text of a user\nand another one\n", "one of which is 'this is a long text of a user', as if"),
+    "few": ("a.tsv", "ham\thello there\nspam\twin a prize now\nham\tok then\nham\tbye bye now\n", "'ham' is a cell of 2 other rows too"),
     "twice": ("a.csv", "3,3,good film\n1,2,bad film\n", "'3' stand more than once; rename all but one, or, if this row is a record, put"),
     "words": ("a.tsv", "Tom\tNOUN\nran\tVERB\n\nAnn\tNOUN\nsat\tVERB\n\nMia\tNOUN\n", "'NOUN' is a cell of 2 other rows too"),
 }
@@ -159,7 +160,19 @@ def test_words_and_tags_without_a_header_are_columns(tmp_path, said):
     assert read(tmp_path, "b.tsv", content.replace("\n", "\r\n")) == records
     line = refused(tmp_path, "c.tsv", "word\ttag\n" + content)
     assert "has a word a line and blank lines between sentences (column 'tag' holds tags)" in line
-    assert "delete this line of names, and set format=columns" in line
+    assert "delete this line of names and set format=columns" in line
+
+
+def test_words_and_tags_with_commas_are_told_to_be_columns(tmp_path):
+    assert "so it is no table; write TABs between the cells and set format=columns" in refused(tmp_path, "a.csv", "Anna,B-PER\nran,O\n\nTom,B-PER\nsat,O\n")
+    line = refused(tmp_path, "b.csv", "word,tag\nAnna,B-PER\nran,O\n\nTom,B-PER\nsat,O\n")
+    assert "delete this line of names, write TABs between the cells and set format=columns" in line
+
+
+def test_lines_above_the_header_and_single_quotes_are_told(tmp_path):
+    line = refused(tmp_path, "a.csv", "# made by hand\ntext,label\na b,x\nc d,y\n")
+    assert line.startswith(":2: found 2 cell(s), expected 1 as in the header; delete the line '# made by hand' if it is no name of a column")
+    assert "the names stand in single quotes ('text', 'label')" in refused(tmp_path, "b.csv", "'text','label'\n'a b','x'\n'c d','y'\n")
 
 
 # ---- quotes ----
