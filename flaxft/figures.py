@@ -192,7 +192,8 @@ def whiskers(name: str, title: str, groups: Mapping[str, Mapping[str, Sequence[f
         axes.set_yticks(range(len(groups)), [drawable(label, number=i) for i, label in enumerate(groups)])
         axes.set_ylim(len(groups) - 0.5, -0.5)  # the first row is the topmost, as in the table
         axes.set_title(drawable(title), fontsize=10, loc="left")
-        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, -0.32 if len(groups) < 4 else -0.2), ncols=max(1, len(series)))
+        if series:
+            axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, -0.32 if len(groups) < 4 else -0.2), ncols=len(series))
 
     return Figure(name, title, title, draw, size=(6.4, 1.6 + 0.55 * len(groups)))
 
