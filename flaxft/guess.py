@@ -16,6 +16,7 @@ from flaxft.errors import UserError
 from flaxft.models.hf import Pretrained
 from flaxft.tasks.base import Claim, Task
 
+CERTAIN = 0.7  # the strength from which on a claim goes before the doubts of other classes
 ASKED = ("format", "comment", "text_columns", "label_column")  # fields of a task that say how its records are read
 
 
@@ -46,7 +47,7 @@ def guess_task(source: Source | Sequence[Record], *, name: str = "", text_column
             continue
         if claim:
             claims.append((claim, cls))
-    if not claims and unclear:
+    if unclear and max((claim.strength for claim, _ in claims), default=0.0) < CERTAIN:
         raise UserError(f"{name}: {unclear[0]}")
     if not claims:
         if texts := _texts(columns):

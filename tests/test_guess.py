@@ -70,6 +70,9 @@ LAYOUTS = [
     ("column file", records(**{"0": TOKENS, "1": TAGS, "2": TAGS}), TAGGED, {}),
     ("spans", records(text=text, entities=[SPANS, []]), TAGGED, {}),
     ("spans as lists", records(text=text, label=[[[0, 3, "PER"]], []]), TAGGED, {}),
+    ("spans of Prodigy", records(text=text, tokens=[[{"text": "the", "start": 0, "end": 3, "id": 0}]], spans=[SPANS, []]), TAGGED, {}),
+    ("spans by type", records(text=text, label=[{"PER": {"the": [[0, 2]]}}, {}]), TAGGED, {}),
+    ("a word a row", records(sentence_id=lambda i: i // 4, word=WORDS, tag=["O", "O", "B-PER"]), TAGGED, {}),
     ("questions", records(id=lambda i: str(i), title=["a", "b"], context=text, question=text, answers=[ANSWERS]), "QuestionAnswering", {}),
     ("choices", records(id=lambda i: str(i), question=text, choices=[{"label": ["A", "B"], "text": ["x", "y"]}], answerKey=["A", "B"]), "MultipleChoice", {}),
     ("SWAG", records(sent1=text, sent2=text, ending0=text, ending1=text, label=[0, 1]), "MultipleChoice", {}),
@@ -105,6 +108,7 @@ REFUSED = [
     ("two texts without names", records(left=text, right=lambda i: text(i + 1), label=NAMES), ["'left', 'right' all hold texts", "text_columns=left"]),
     ("two labels", records(text=text, region=["north", "south"], team=NAMES), ["'region', 'team' could all be the label", "label_column=region"]),
     ("a summary", records(text=text, summary=lambda i: text(i + 5)), ["but none of 'summary' can be its label"]),
+    ("words without sentences", records(word=WORDS, tag=["O", "O", "B-PER"]), ["a word a row", "where sentences end"]),
     ("an empty label", records(text=text, label=[None]), ["but none of 'label' can be its label"]),
 ]
 

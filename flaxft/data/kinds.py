@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flaxft.data.base import Record, Source
+from flaxft.data.base import Record, Records, Source
 from flaxft.errors import UserError
 
 NUM_LOOKED = 500  # records that are looked at, spread over all
@@ -52,6 +52,7 @@ class Columns:
     """Some records, and the kind of each of their columns. `asked_texts` and `asked_label` are what the user named: these are taken as they are."""
 
     def __init__(self, source: Source | Sequence[Record], *, asked_texts: Sequence[str] = (), asked_label: str = ""):
+        self.source: Source = Records("the records", "", source, range(1, len(source) + 1), ": record {}") if isinstance(source, Sequence) else source
         step = max(1, len(source) // NUM_LOOKED)
         self.records: list[Record] = [source[i] for i in range(0, len(source), step)]
         names = list(dict.fromkeys(name for record in self.records for name in record))

@@ -111,8 +111,12 @@ class TokenClassification:
         is_paired = len(lists) > 1 and bool(columns.of_kind("words")) and all(len(one) > 1 and min(one) == max(one) for one in lengths)
         if is_paired and any(_come_again(columns.values(name)) for name in lists):
             return Claim(0.9, {}, f"a list of words and a list of as many tags a record, in the columns {', '.join(map(repr, lists))}")
-        spans = next((name for name in columns.of_kind("lists", "objects") if _holds_spans(columns.values(name))), "")
-        return Claim(0.9, {}, f"spans of characters in {spans!r}") if spans else None
+        asked = columns.asked_texts[0] if columns.asked_texts else ""
+        if found := annotated.find(columns.source, text=asked, spans=columns.asked_label):
+            return Claim(0.9, {}, f"text in {found.text!r}, spans of characters in {found.spans!r}")
+        if rows := word_rows.find(columns.source, word=asked, tag=columns.asked_label):
+            return Claim(0.9, {}, f"a word a row in {rows.word!r}, its tag in {rows.tag!r}")
+        return None
 
     def splits(self) -> dict[str, str]:
         return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
@@ -732,16 +736,6 @@ def _come_again(lists: Sequence[Any]) -> bool:
     """Whether the entries of a column's lists repeat as tags do: those of running text are another one nearly every time."""
     entries = [str(entry) for one in lists for entry in one]
     return len(entries) < FEW_ENTRIES or len(set(entries)) <= len(entries) / 2
-
-
-def _holds_spans(values: Sequence[Any]) -> bool:
-    """Whether the entries of lists are spans of characters: objects with a start and an end, or [start, end, type]."""
-    entries = [entry for value in values for entry in (value if isinstance(value, list) else [])]
-
-    def is_span(entry: Any) -> bool:
-        return {"start", "end"} <= set(entry) if isinstance(entry, dict) else isinstance(entry, list) and list(map(type, entry[:2])) == [int, int]
-
-    return bool(entries) and all(map(is_span, entries))
 
 
 def _check_cells(tags: Collection[str], name: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NO_INTERFACE = {"flaxft.main", "flaxft.convert_bin", "flaxft.runtime", "flaxft.demo", "flaxft.encoder", "flaxft.flags", "flaxft.help", "flaxft.plugins", "flaxft.synonyms"}
+NO_INTERFACE = {f"flaxft.{name}" for name in "convert_bin demo encoder flags help main plugins runtime synonyms".split()}
 
 
 @pytest.fixture(scope="module")
