@@ -41,6 +41,7 @@ def read_columns(file: Content) -> Placed:
         width = width or max(len(cells), 2)
         if len(cells) != width:
             hint = "a token and its labels, with a TAB or spaces between, and a blank line after each sentence"
+            hint = "if it is a comment, set task.comment='#'" if line.startswith("#") and not sentence and not comment else hint
             raise UserError(f"{path}:{number}: found {len(cells)} column(s) in {line[:80]!r}, expected {width}: {hint}")
         start = start if sentence else number
         sentence.append(cells)

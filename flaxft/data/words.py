@@ -6,6 +6,7 @@ without blanks. So marks that belong to the letter before them (accents of their
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -187,12 +188,17 @@ def choose(sentences: Iterable[Sequence[str]], *, tokenizer: Splitter) -> tuple[
     num_inner = sum("-" in word[1:-1] for word in flat)
     hyphens = sum(word in ("-", "/") for word in flat) > num_inner
     texts = [glued(words, hyphens=hyphens) for words in sample if words]
-    ways: dict[str, Splitter] = {name: lambda text, name=name: [match.span() for match in COMPILED[name].finditer(skeleton(text))] for name in PATTERNS}  # type: ignore[misc]
+    order = ("punctuation", "clitics", "penn", "pattern", "blanks", "characters")  # the likelier first: where no word has punctuation, all are equals
+    ways: dict[str, Splitter] = {name: functools.partial(_matches, name=name) for name in order}
     scores = {name: _share(way, texts) for name, way in (ways | {"tokenizer": tokenizer}).items()}
     best = max(scores, key=lambda name: scores[name])
-    if scores["characters"] > scores[best] - 0.01:  # they say more of foreign words than runs of letters do
-        best = "characters"
+    if scores["characters"] > scores[best] - 0.01 and 2 * sum(skeleton(word[0]) == SIGN for word in flat) > len(flat):
+        best = "characters"  # says more of foreign words than runs of letters do
     return best, scores[best]
+
+
+def _matches(text: str, *, name: str) -> list[Place]:
+    return [match.span() for match in COMPILED[name].finditer(skeleton(text))]
 
 
 def _share(way: Splitter, texts: Sequence[tuple[str, list[Place]]]) -> float:

@@ -529,6 +529,7 @@ class TokenClassification:
         if annotated.PLACES in record:
             return "tokens"
         name = self._column(record, str(self.text_columns[0]) if self.text_columns else "", WORDS, "text_columns")
+        name = name or next((one for one in ("sentence", "text") if isinstance(record.get(one), str)), None)  # words between blanks
         if name is None:
             raise UserError(f"no column of words among {sorted(record)}; set task.text_columns")
         return name

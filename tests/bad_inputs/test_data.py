@@ -44,6 +44,12 @@ def other(number: int, name: str, file: str, content: str | bytes, *words: str, 
     return Case(number, name, [f"--config.task.train={{tmp}}/{file}", *arguments], words, files={file: content}, lines=lines, **fields)
 
 
+def spanned(name: str, record: dict[str, object], *words: str) -> Case:
+    """A text with spans of characters, behind one that is sound."""
+    lines = jsonl({"text": "anna lives", "entities": [[0, 4, "PER"]]}, record)
+    return Case(48, name, ["--config.task.train={tmp}/data.jsonl"], words, files={"data.jsonl": lines})
+
+
 def jsonl(*records: object) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
@@ -170,6 +176,13 @@ SETS = [
     conll(48, "0 for O", "anna\tB-PER\nlives\t0\nin\t0\n", "data.conll:1", "is 0 the letter O?"),
     works(48, "a word without a tag", "data.conll", "anna\tB-PER\nlives\tO\nin\t-\n", "1 words whose tag is '-'"),
     conll(48, "no tag says anything", "anna\t_\nlives\t_\nin\t-\n", "data.conll", "no word has a tag"),
+    spanned("a span beyond its text", {"text": "anna lives", "entities": [[0, 40, "PER"]]}, "data.jsonl:2: the span [0, 40] of 'PER' is beyond its text"),
+    spanned("an empty span", {"text": "anna lives", "entities": [[4, 4, "PER"]]}, "data.jsonl:2: the span [4, 4] of 'PER' is empty"),
+    spanned("a span of other words", {"text": "anna lives", "entities": [{"start": 0, "end": 4, "label": "PER", "text": "bob"}]}, "its own words"),
+    Case(48, "annotations without their text", ["--config.task.train={tmp}/data.ann"], ["data.ann", "whose text", "put it there"],
+         files={"data.ann": "T1\tPER 0 4\tanna\n"}),
+    Case(48, "a word a row, all of them one sentence", ["--config.task.train={tmp}/data.csv"], ["data.csv:2", "does not say where sentences end"],
+         files={"data.csv": "word,tag\nanna,B-PER\nlives,O\nin,O\n"}),
     conll(48, "brackets that do not close", "anna\t(PER*\nlives\t*\n", "data.conll:1", "the bracket (PER"),
     conll(48, "numbers for words", "1\tO\n2\tB-PER\n3\tO\n", "data.conll:1", "column 0 counts the words", "task.text_columns"),
     conll(48, "running text", "anna lives in paris .\nbob is in rome .\n", "data.conll:1", "running text"),

@@ -79,6 +79,10 @@ def test_the_way_that_gives_the_words_is_found(how):
     assert cut(text, found) == SENTENCES[how][0].split()
 
 
+def test_without_punctuation_the_likeliest_way():
+    assert words.choose([["Anna", "ran"], ["a", "b"]], tokenizer=own)[0] == "punctuation"
+
+
 def test_a_text_as_people_write_it():
     written = 'He said , " It is the U.S. ( now ) ! " of Anna \'s \u6771 \u4eac \u3002'.split()
     text, places = words.glued(written, hyphens=False)

@@ -38,6 +38,7 @@ PLAN = {"shapes": [[1, 16, 2], [2, 16, 2]], "batch_size": 2, "num_items": 3, "fi
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "ab", "qas": [{"id": "1", "question": "q", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}
 CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "text", "text": "b"}]}], "label": "x"}
 MANIFEST = {"version": 1, "step": 3, "host": {}, "facts": {}, "versions": {}, "files": {"a": {"sha256": "0", "size": 1}}, "digest": "0"}
+LABEL_STUDIO = [{"data": {"text": "Ada"}, "annotations": [{"result": [{"value": {"start": 0, "end": 3, "labels": ["P"]}}]}]}]
 ENTRY = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      '
 TOKENIZER = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
              "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
@@ -71,6 +72,18 @@ def _tagged(file: Path) -> object:
     for i, sentence in enumerate(sentences):
         tags.check(sentence, scheme, source.where(i))
     return [] if scheme == tags.PLAIN else [(tags.to_iob2(one, scheme), tags.count_malformed(one, scheme)) for one in sentences]
+
+
+def _spanned(file: Path) -> object:
+    """Spans of characters, or a word a row, as a task reads them."""
+    from flaxft.data import spans, word_rows
+    from flaxft.data.source import open_source
+
+    source = open_source(str(file), split="train")
+    if columns := spans.find(source):
+        return list(spans.convert(source, columns, how=spans.choose_way(source, columns)))
+    rows = word_rows.find(source)
+    return list(word_rows.group(source, rows)) if rows else []
 
 
 def _labelled(file: Path) -> object:
@@ -166,6 +179,16 @@ READERS = (
     Reader("c.json", json.dumps(CHAT, indent=1).encode(), _source),
     Reader("d.json", json.dumps(SQUAD["data"][0]["paragraphs"]).encode(), _source),
     Reader("a.unknown", b"a O\nb O\n", _source),
+    Reader("e.json", json.dumps(LABEL_STUDIO).encode(), _spanned),
+    Reader("f.json", b'[["Ada", {"entities": [[0, 3, "P"]]}]]', _spanned),
+    Reader("g.json", b'[{"paragraphs": [{"sentences": [{"tokens": [{"orth": "Ada", "ner": "U-P"}]}]}]}]', _source),
+    Reader("b.jsonl", '{"text": "Ada \U0001f600", "label": {"P": {"Ada": [[0, 2]]}}, "answer": "accept"}\n'.encode(), _spanned),
+    Reader("c.jsonl", b'{"text": "Ada", "spans": [{"start": 0, "end": 3, "label": "P", "text": "Ada"}], "tokens": [{"start": 0, "end": 3}]}', _spanned),
+    Reader("e.csv", b"Sentence #,Word,Tag\nS1,Ada,B-P\n,ran,O\nS2,Hi,O\n", _spanned),
+    Reader("a.conllu", b"# a = 1\n1-2\tab" + b"\t_" * 8 + b"\n1\ta" + b"\tX" * 8 + b"\n", _source),
+    Reader("b.conll", b"#begin document (a); part 0\na 0 0 Ada N (N*) - - - - (P) -\n\n#end document\n", _source),
+    Reader("c.conll", b"# id = 1\nAda O\n\n# id = 2\nHi O\n", _source),
+    Reader("a.ann", b"T1\tP 0 3\tAda\n", _source),
     Reader("config.json", json.dumps(CONFIG).encode(), _model_config),
     Reader("model.safetensors", struct.pack("<Q", len(ENTRY)) + ENTRY + bytes(4), _weights),
     Reader("model.safetensors.index.json", json.dumps({"weight_map": {"a": "shard"}}).encode(), _weights),

@@ -517,6 +517,13 @@ def test_words_and_tags_in_csv_cells(tokenizer, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("tags", ["B-PER O O", ["B-PER", "O", "O"]])
+def test_a_sentence_and_its_tags_between_blanks(tokenizer, checkpoint, tmp_path, tags):
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps({"sentence": "anna is in", "tags": tags}) + "\n")
+    assert TokenClassification(train=str(file)).resolve(tokenizer, checkpoint).labels == ("O", "B-PER", "I-PER")
+
+
 def test_a_split_without_tags_is_found_at_once(tmp_path):
     file = tmp_path / "validation.jsonl"
     file.write_text('{"tokens": ["anna"]}\n')
