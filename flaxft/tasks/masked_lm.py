@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +15,8 @@ import numpy as np
 from flax import nnx
 
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
+from flaxft.data.folders import files_of
+from flaxft.data.formats import suffix_of
 from flaxft.data.source import checked, open_source
 from flaxft.data.texts import texts_of
 from flaxft.errors import UserError, nearest
@@ -69,7 +71,8 @@ class MaskedLm:
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         path = self.splits()[split]
-        plain = Path(path.removesuffix(".gz")).suffix.lower() in PLAIN_TEXT
+        first = files_of(path, split=split)[0] if os.path.isdir(path) else path
+        plain = suffix_of(first) in PLAIN_TEXT
         source = open_source(path, split=split, format=self.format or ("text" if plain else None), max_examples=max_examples)
         return checked(source, self._text)
 

@@ -338,3 +338,11 @@ def test_na_is_text_and_empty_text_has_no_mask(tokenizer, task):
         (features,) = task.features({"text": text}, tokenizer, max_length=16)
         assert (features.tokens["labels"] != IGNORE).sum() == num
         assert not (features.tokens["labels"] == ASKED).any()
+
+
+def test_text_files_are_lines_of_text_in_folders_and_globs_too(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"{name} O\n\nlives O\n")
+    texts = [{"text": text} for name in ("a.txt", "b.txt") for text in (f"{name} O", "lives O")]
+    for path in (f"{tmp_path}", f"{tmp_path}/*.txt", f"{tmp_path}/a.txt,{tmp_path}/b.txt"):
+        assert list(MaskedLm(train=path).records("train")) == texts
