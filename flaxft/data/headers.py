@@ -48,7 +48,8 @@ def check_header(names: Sequence[str], columns: Sequence[Column], where: str, *,
     tags = next((name for name, column in zip(names, columns, strict=True) if _holds_tags(column)), None)
     if num_blank_lines and tags is not None:
         shown = f"has a word a line and blank lines between sentences (column {tags!r} holds tags), so it is no table"
-        steps = ["delete this line of names"] * has_name + ["write TABs between the cells"] * (not has_tabs) + ["set format=columns"]
+        setting = "set format=columns and comment='#'" if names[0].startswith("#") else "set format=columns"
+        steps = ["delete this line of names"] * has_name + ["write TABs between the cells"] * (not has_tabs) + [setting]
         raise UserError(f"{where}: {shown}; {', '.join(steps[:-1])}{' and ' if steps[1:] else ''}{steps[-1]}")
     if has_name or list(names) == [str(number) for number in range(len(names))]:
         return

@@ -92,7 +92,7 @@ def _read_table(file: Content, *, delimiter: str) -> Placed:
     table = _look(file, own=delimiter)
     if table is None:
         return
-    _check(table)
+    _check(table, own=delimiter)
     width = table.num_columns
     names = table.names[:width]
     lists = [i for i, column in enumerate(table.survey.columns[:width]) if column.holds_lists]
@@ -235,7 +235,7 @@ def _records(file: Content, layout: Layout, names: list[str], left_out: LeftOut)
 # ---- what does not fit ----
 
 
-def _check(table: Table) -> None:
+def _check(table: Table, *, own: str) -> None:
     """Raises UserError for a table that is not what it seems, and says what was guessed."""
     file, found, names = table.file, table.survey, table.names[: table.num_columns]
     where = f"{file.path}:{table.first}"
@@ -251,7 +251,7 @@ def _check(table: Table) -> None:
     if table.layout.has_quotes and (row := found.first_swallowed(delimiter=delimiter)) is not None:
         hint = 'a quote that is a letter is written "" in a cell that stands in quotes'
         raise UserError(f"{file.path}:{row.first}: a quote opens here and closes in line {row.last}, with whole records between; {hint}")
-    if delimiter != (TAB if file.path.lower().endswith(".tsv") else ",") and delimiter in DELIMITERS:
+    if delimiter != own and delimiter in DELIMITERS:
         log.info("%s: the cells are separated by %s", file.path, DELIMITERS[delimiter])
     if table.left_out.num_empty:
         log.info("%s: %d rows of empty cells are left out", file.path, table.left_out.num_empty)

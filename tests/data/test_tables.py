@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import logging
@@ -52,11 +53,13 @@ def said(caplog) -> pytest.LogCaptureFixture:
 # ---- delimiters ----
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV", "a.tsv.gz"])
 @pytest.mark.parametrize(("delimiter", "called"), [(",", "commas"), (";", "semicolons"), ("|", "vertical bars"), ("\t", "TABs")])
 def test_the_delimiter_is_what_header_and_records_agree_on(delimiter, called, name, tmp_path, said):
-    assert read(tmp_path, name, written(delimiter)) == RECORDS
-    is_own = delimiter == ("\t" if name == "a.tsv" else ",")
+    content = written(delimiter).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert list(open_source(str(tmp_path / name), split="train")) == RECORDS
+    is_own = delimiter == ("\t" if ".tsv" in name else ",")
     assert [line.endswith(f"the cells are separated by {called}") for line in said.messages] == ([] if is_own else [True])
 
 
@@ -161,6 +164,14 @@ def test_words_and_tags_without_a_header_are_columns(tmp_path, said):
     line = refused(tmp_path, "c.tsv", "word\ttag\n" + content)
     assert "has a word a line and blank lines between sentences (column 'tag' holds tags)" in line
     assert "delete this line of names and set format=columns" in line
+
+
+def test_comments_of_a_column_file_are_told_how_to_pass_over(tmp_path):
+    content = "#\tnews.de [2010]\n1\tAnna\tB-PER\n2\tran\tO\n\n#\tnews.de [2011]\n" + "1\tTom\tB-PER\n2\tsat\tO\n" * 9
+    assert "found 3 cell(s), expected 2 as in the header" in refused(tmp_path, "a.tsv", content)
+    assert "; token files need format='columns'" in refused(tmp_path, "a.tsv", content)
+    content = content.replace("[2010]", "[2010]\t2010").replace("[2011]", "[2011]\t2011")
+    assert refused(tmp_path, "b.tsv", content).endswith("so it is no table; set format=columns and comment='#'")
 
 
 def test_words_and_tags_with_commas_are_told_to_be_columns(tmp_path):
