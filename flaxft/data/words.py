@@ -87,7 +87,7 @@ def _class(char: str) -> str:
         return SIGN if category[0] in "LN" else POINT
     if category[0] in "LN":
         return "x"
-    if category[0] in "ZC":
+    if category[0] in "ZC" and category != "Cs":  # half of a surrogate pair stays, for the tokenizer to refuse
         return MARK if category == "Cf" else " "
     if category in ("Pi", "Pf") or char in "„‟":
         return '"'

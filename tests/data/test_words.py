@@ -79,6 +79,10 @@ def test_the_way_that_gives_the_words_is_found(how):
     assert cut(text, found) == SENTENCES[how][0].split()
 
 
+def test_half_a_surrogate_pair_stays_for_the_tokenizer_to_refuse():
+    assert cut("a \ud800 b", "punctuation") == ["a", "\ud800", "b"]
+
+
 def test_without_punctuation_the_likeliest_way():
     assert words.choose([["Anna", "ran"], ["a", "b"]], tokenizer=own)[0] == "punctuation"
 
