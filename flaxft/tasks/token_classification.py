@@ -114,7 +114,8 @@ class TokenClassification:
         asked = columns.asked_texts[0] if columns.asked_texts else ""
         if found := annotated.find(columns.source, text=asked, spans=columns.asked_label):
             return Claim(0.9, {}, f"text in {found.text!r}, spans of characters in {found.spans!r}")
-        if rows := word_rows.find(columns.source, word=asked, tag=columns.asked_label):
+        rows = None if columns.asked_texts or columns.asked_label else word_rows.find(columns.source)
+        if rows:
             return Claim(0.9, {}, f"a word a row in {rows.word!r}, its tag in {rows.tag!r}")
         return None
 
