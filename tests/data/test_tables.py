@@ -180,6 +180,11 @@ def test_words_and_tags_with_commas_are_told_to_be_columns(tmp_path):
     assert "delete this line of names, write TABs between the cells and set format=columns" in line
 
 
+@pytest.mark.parametrize("content", ["| text | label |\n|---|:---:|\n| a b | x |\n", "text | label\n--- | ---\na b | x\n"])
+def test_a_table_of_markdown_is_told(content, tmp_path):
+    assert refused(tmp_path, "a.csv", content).startswith(":1: a table of Markdown, with a rule of dashes below its names; write it as CSV")
+
+
 def test_lines_above_the_header_and_single_quotes_are_told(tmp_path):
     line = refused(tmp_path, "a.csv", "# made by hand\ntext,label\na b,x\nc d,y\n")
     assert line.startswith(":2: found 2 cell(s), expected 1 as in the header; delete the line '# made by hand' if it is no name of a column")
