@@ -435,7 +435,7 @@ def show(found: Examination) -> int:
                 console.print(Text(line))
             console.print()
     for note in found.notes:
-        console.print(Text(f"note: {printable(note)}"), soft_wrap=True)
+        console.print(Text(f"note: {printable(note)}"), soft_wrap=not is_terminal)
     for warning in found.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), printable(warning)), soft_wrap=True)
     sys.stdout.flush()
