@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +19,7 @@ class Found(NamedTuple):
     """The baselines of a run."""
 
     scores: dict[str, dict[str, dict[str, float]]]  # split -> name -> metric -> value, without details
-    note: str  # how they were fitted, in a line
-    seconds: float
+    note: str  # how they were fitted, in a line; empty where on all records
 
 
 def score(task: Task, train: Source, splits: Mapping[str, Source], *, fit_on: str | None, seed: int, poll: Callable[[], None]) -> Found:
@@ -30,8 +28,7 @@ def score(task: Task, train: Source, splits: Mapping[str, Source], *, fit_on: st
     What is larger than `NUM_RECORDS` records or `NUM_LETTERS` letters is drawn from: the same records for the same seed.
     """
     if not isinstance(task, HasBaselines) or not splits:
-        return Found({}, "", 0.0)
-    began = time.perf_counter()
+        return Found({}, "")
     sample = drawn(train, seed=seed)
     poll()
     baselines = task.baselines(list(sample))
@@ -50,7 +47,7 @@ def score(task: Task, train: Source, splits: Mapping[str, Source], *, fit_on: st
     num = baselines[-1].num_records if baselines else 0
     parts = [f"fitted on {num:,} of {len(train):,} records"] if num < len(train) else []
     parts += [f"scored on {len(scored[name]):,} of {len(splits[name]):,} of {name}" for name in splits if len(scored[name]) < len(splits[name])]
-    return Found(scores if baselines else {}, ", ".join(parts), time.perf_counter() - began)
+    return Found(scores if baselines else {}, ", ".join(parts))
 
 
 def drawn(source: Source, *, seed: int) -> Source:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from flaxft import files, processes, report
 from flaxft.config import Config
-from flaxft.errors import printable
+from flaxft.errors import Interrupted, printable, reason
 from flaxft.log import Writer
 from flaxft.models.base import Checkpoint
 from flaxft.recipe import Choice
@@ -61,10 +61,8 @@ def finish(
     if not processes.is_first():
         return results
     writer.sync()  # the verdict reads metrics.jsonl
-    found = baselines.Found({}, "", 0.0)
-    if run.cfg.log.baseline and run.step:
-        splits = {name: records[name] for name in scored if name != "train"}
-        found = baselines.score(task, records["train"], splits, fit_on=next(iter(run.cfg.evals), None), seed=run.cfg.seed, poll=poll)
+    files.write_json(run.workdir / "results.json", results)  # whoever stops the baselines has the scores
+    found = _baselines(run, scored, writer, poll) if run.cfg.log.baseline and run.step else baselines.Found({}, "")
     seen = of_run(
         of_inputs(run.cfg, run.checkpoint, run.inputs, steps_per_epoch=run.steps_per_epoch),
         report.read_steps(run.workdir / "metrics.jsonl") if run.step else [],
@@ -81,6 +79,18 @@ def finish(
         lines.append(f"report in {report.write(run.workdir)}")
     writer.line("\n" + "\n".join([*lines, f"results in {run.workdir / 'results.json'}", "", *next_lines(run.workdir)]))
     return results
+
+
+def _baselines(run: Trained, scored: Sequence[str], writer: Writer, poll: Callable[[], None]) -> baselines.Found:
+    records = run.inputs.records
+    splits = {name: records[name] for name in scored if name != "train"}
+    try:
+        return baselines.score(run.inputs.task, records["train"], splits, fit_on=next(iter(run.cfg.evals), None), seed=run.cfg.seed, poll=poll)
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 (an extra, by a package of others, of a run that is over)
+        writer.line(f"warning: no baselines: {type(error).__name__}: {reason(error)}")
+        return baselines.Found({}, "")
 
 
 # ---- lines for people -----------------------------------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_a_large_split_is_drawn_from(monkeypatch):
 
 
 def test_scores_beside_their_baselines():
-    found = baselines.Found({"test": {"majority": {"accuracy": 0.031}, "TF-IDF": {"accuracy": 0.89}}}, "fitted on 5 of 9 records", 1.0)
+    found = baselines.Found({"test": {"majority": {"accuracy": 0.031}, "TF-IDF": {"accuracy": 0.89}}}, "fitted on 5 of 9 records")
     lines = finish.score_lines({"validation": {"accuracy": 0.9}, "test": {"accuracy": 0.912}}, found, main_metric="accuracy")
     assert lines == [
         "validation accuracy 0.9000",
@@ -162,6 +162,13 @@ def test_a_run_that_learns_little_and_one_that_is_fine(tmp_path, capsys):
     again = run(tiny.config(tmp_path, num_epochs=12), tmp_path / "fine")
     assert again["verdict"] == fine["verdict"], "nothing is trained any more, and the losses are those of the whole run"
     assert fine["evals"] == again["evals"]
+
+
+def test_a_baseline_that_fails_costs_no_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TokenClassification, "baselines", lambda self, records: 1 / 0)
+    results = run(tiny.config(tmp_path, **{"num_steps": 1, "log.baseline": True}), tmp_path / "run")
+    assert results["baselines"] == {} and set(results["evals"]) == {"validation", "test"}
+    assert "warning: no baselines: ZeroDivisionError: division by zero" in capsys.readouterr().out
 
 
 def test_without_training_nothing_is_fitted(tmp_path):
