@@ -18,7 +18,7 @@ from flaxft.tasks.multiple_choice import MultipleChoice
 
 def get_config():
     return Config(
-        task=MultipleChoice(train="", validation="", test=""),
+        task=MultipleChoice(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=16, max_length=80),
         evals={"validation": Eval()},

@@ -22,7 +22,7 @@ def get_config(kind="similarity"):
     if kind not in ("similarity", "retrieval"):
         raise UserError(f"configs/embed.py:{kind}: allowed are similarity and retrieval")
     cfg = Config(
-        task=SentenceEmbedding(train="", validation="", test=""),
+        task=SentenceEmbedding(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=16, max_length=128),
         evals={"validation": Eval()},

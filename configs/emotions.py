@@ -21,7 +21,7 @@ from flaxft.tasks.multilabel_classification import MultiLabelClassification
 
 def get_config():
     return Config(
-        task=MultiLabelClassification(train="", validation="", test=""),
+        task=MultiLabelClassification(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=16, max_length=64),
         evals={"validation": Eval()},

@@ -22,7 +22,7 @@ def get_config(start="continue"):
     if start not in ("continue", "scratch"):
         raise UserError(f"configs/mlm.py:{start}: allowed are continue and scratch")
     cfg = Config(
-        task=MaskedLm(train="", validation="", test=""),
+        task=MaskedLm(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         optim=Optim(learning_rate=5e-5, warmup=0.06),
         data=Data(batch_size=32, max_length=128),

@@ -7,6 +7,7 @@ As it stands it fine-tunes the package's small pretrained encoder on the package
 
 from flaxft import demo, encoder
 from flaxft.config import Config, Eval
+from flaxft.data.base import Packaged
 from flaxft.data.pipeline import Data
 from flaxft.models.hf import Pretrained
 from flaxft.tasks.token_classification import TokenClassification
@@ -14,7 +15,7 @@ from flaxft.tasks.token_classification import TokenClassification
 
 def get_config():
     return Config(
-        task=TokenClassification(train=str(demo.TRAIN), validation=str(demo.VALIDATION), test=str(demo.TEST)),
+        task=TokenClassification(train=Packaged(demo.TRAIN), validation=Packaged(demo.VALIDATION), test=Packaged(demo.TEST)),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},

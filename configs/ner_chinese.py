@@ -17,7 +17,7 @@ from flaxft.tasks.token_classification import TokenClassification
 
 def get_config():
     return Config(
-        task=TokenClassification(train="", validation="", test=""),
+        task=TokenClassification(),
         model=Pretrained(path="google-bert/bert-base-chinese"),
         optim=Optim(learning_rate=3e-5, warmup=0.1),
         data=Data(batch_size=32, max_length=256),

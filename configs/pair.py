@@ -16,7 +16,7 @@ from flaxft.tasks.sequence_classification import SequenceClassification
 
 def get_config():
     return Config(
-        task=SequenceClassification(train="", validation="", test=""),
+        task=SequenceClassification(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},

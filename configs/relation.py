@@ -19,7 +19,7 @@ from flaxft.tasks.relation_classification import RelationClassification
 
 def get_config():
     return Config(
-        task=RelationClassification(train="", validation="", test=""),
+        task=RelationClassification(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=64, max_length=128),
         evals={"validation": Eval()},

@@ -18,7 +18,7 @@ from flaxft.tasks.regression import Regression
 
 def get_config():
     return Config(
-        task=Regression(train="", validation="", test=""),
+        task=Regression(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=32, max_length=128),
         evals={"validation": Eval()},

@@ -19,7 +19,7 @@ from flaxft.tasks.question_answering import QuestionAnswering
 
 def get_config():
     return Config(
-        task=QuestionAnswering(train="", validation="", test=""),
+        task=QuestionAnswering(),
         model=Pretrained(path=str(encoder.DIRECTORY)),
         data=Data(batch_size=12, max_length=384),
         evals={"validation": Eval()},

@@ -10,12 +10,13 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxft import config_file, files
 from flaxft.checkpoint import Checkpointing
+from flaxft.data import memory, splits
 from flaxft.data.pipeline import Data
 from flaxft.errors import UserError, nearest
 from flaxft.log import Log
@@ -73,13 +74,18 @@ class Config:
     """The number that the order of the data, dropout and new heads are drawn from; the same seed gives the same run."""
 
     def check(self) -> None:
-        """Raises UserError for a value of the wrong type or one that cannot be meant."""
+        """Raises UserError for a value of the wrong type or one that cannot be meant. Lists become tuples, and data in memory become sources."""
         problems = self.problems()
         if problems:
             raise UserError("; ".join(problems))
 
     def problems(self) -> list[str]:
         """Everything that `check` finds, one line each. Where types are wrong, these alone: nothing else can be compared."""
+        try:
+            splits.settle(self.task)
+        except UserError as error:
+            return [str(error)]
+        _make_tuples(self)
         found = _wrong_types(self, "")
         if found:
             return found
@@ -149,7 +155,7 @@ def _wrong_types(value: Any, path: str) -> list[str]:
         found, name = getattr(value, field.name), f"{path}{field.name}"
         if not _is(found, hints[field.name]):
             wrong.append(f"{name} is {found!r}, expected {_name(hints[field.name])}")
-        elif dataclasses.is_dataclass(found):
+        elif dataclasses.is_dataclass(found) and not isinstance(found, memory.Memory | memory.Gone):
             wrong += _wrong_types(found, f"{name}.")
         elif isinstance(found, dict):
             kind = (*typing.get_args(hints[field.name]), Any, Any)[1]
@@ -176,7 +182,22 @@ def _is(value: Any, hint: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _make_tuples(value: Any) -> None:
+    """Of lists in the fields of a dataclass, and of those inside it, that are to be tuples."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        found, hint = getattr(value, field.name), hints[field.name]
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if isinstance(found, list) and any((typing.get_origin(kind) or kind) is tuple for kind in kinds):
+            setattr(value, field.name, tuple(found))
+        for one in found.values() if isinstance(found, dict) else (found,):
+            if dataclasses.is_dataclass(one) and not isinstance(one, type) and not isinstance(one, memory.Memory | memory.Gone):
+                _make_tuples(one)
+
+
 def _name(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " | ".join(_name(kind).replace("NoneType", "None") for kind in typing.get_args(hint) if kind not in (memory.Memory, memory.Gone))
     return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint)
 
 
@@ -184,7 +205,9 @@ def _name(hint: Any) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses become objects with their "type"; tuples become lists."""
+    """Dataclasses become objects with their "type"; tuples become lists; records in memory their fingerprint and number."""
+    if isinstance(value, memory.Memory | memory.Gone):
+        return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         return {"type": name} | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -208,6 +231,8 @@ def from_json(value: Any, where: str, *, own: Sequence[type] = ()) -> Any:
             return cls(**given)
         except TypeError as error:
             raise UserError(f"{where}: {cls.__name__} cannot be built ({error})") from None
+    if (gone := memory.from_json(value)) is not None:
+        return gone
     if isinstance(value, dict):
         return {key: from_json(one, where, own=own) for key, one in value.items()}
     if isinstance(value, list):
@@ -277,10 +302,10 @@ def fingerprint(cfg: Config) -> str:
     return hashlib.sha256(json.dumps(_decisive(cfg, splits), sort_keys=True).encode()).hexdigest()
 
 
-def _decisive(cfg: Config, splits: Collection[str]) -> dict[str, Any]:
+def _decisive(cfg: Config, splits: set[str]) -> dict[str, Any]:
     """Dotted field -> value, without those that are operational and those that are paths of `splits`."""
     fields = flat(to_json(cfg))
-    paths = [name for name in fields if name.startswith("task.") and name.rpartition(".")[2] in splits]  # of the tasks of a mixture too
+    paths = [name for name in fields if name.startswith("task.") and splits & {*name.split(".")[-2:]}]  # of a mixture's tasks too, and of records in memory
     return {name: value for name, value in fields.items() if not any(name == one or name.startswith(f"{one}.") for one in (*OPERATIONAL, *paths))}
 
 

@@ -154,7 +154,7 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
         if num_pieces < num_embeddings / 2:  # a few spare rows are common, to a round number
             found.warnings.append(f"{checkpoint.name}: the tokenizer has {num_pieces:,} pieces and the model {num_embeddings:,} embeddings; is it its own?")
         with found.looking():
-            task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
+            task = prepare.resolve(cfg, tokenizer, checkpoint)
     if task is not None:
         cfg = dataclasses.replace(cfg, task=task)
 

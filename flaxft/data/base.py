@@ -24,6 +24,10 @@ Batch = dict[str, Any]
 IGNORE = -100  # an integer label that no loss and no metric counts, as in Hugging Face
 
 
+class Packaged(str):
+    """The path of data that come with flaxft. A config's packaged validation and test splits are left out where the train split is one's own."""
+
+
 class Source(Protocol):
     """Records at random access, without hidden state."""
 

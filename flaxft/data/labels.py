@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import logging
+import math
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from flaxft.data.base import Record, Source
 from flaxft.errors import UserError, nearest
+
+WHOLE = re.compile(r"[+-]?\d+\.0+")  # a whole number, as pandas writes it in a column with a gap
+NUMPY_PART = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[+-]?\d+")
 
 
 def has_label(record: Record, asked: str, usual: Sequence[str]) -> bool:
@@ -34,17 +42,86 @@ def label_column(record: Record, asked: str, usual: Sequence[str]) -> str:
 
 
 def label_name(label: Any, labels: Sequence[str], *, column: str) -> str:
-    """A label by name. A number is its place in the labels, unless these are numbers themselves. Raises UserError."""
-    if not isinstance(label, str | int) or isinstance(label, bool):
-        raise UserError(f"column {column!r} is {str(label)[:40]!r} ({type(label).__name__}), expected a label: a text or a whole number")
-    name = str(label)
-    if not name:
-        raise UserError(f"column {column!r} is empty; every record needs a label")
-    if not labels or name in labels or not _is_number(name) or all(map(_is_number, labels)):
+    """A label by name. A number is its place in the labels, unless these are numbers themselves. Raises UserError.
+
+    As files and libraries write them: true and false are labels, 1.0 is 1 (pandas' whole numbers with a gap), a list of one label is that label, as it is in
+    a CSV cell "['neg']"; blanks around a name are no part of it.
+    """
+    name = plain_label(label, column=column)
+    if not labels or name in labels:
+        return name
+    if (written := str(label).strip()) in labels:  # "1.0" of a model that has it so
+        return written
+    if isinstance(label, bool) and len(labels) == 2:
+        alike = [one for one in labels if one.casefold() == name]
+        return alike[0] if alike else str(labels[int(label)])
+    if not _is_number(name) or all(map(_is_number, labels)):
         return name
     if not 0 <= int(name) < len(labels):
         raise UserError(f"label number {name} in {column!r}, expected 0 to {len(labels) - 1}; name all labels in task.labels")
     return str(labels[int(name)])
+
+
+def plain_label(label: Any, *, column: str) -> str:
+    """A label as a text without blanks around it: "neg", "true", "1". Raises UserError for what is none, or several."""
+    if isinstance(label, str) and (listed := list_of_cell(label)) is not None:
+        label = listed
+    if isinstance(label, list | tuple) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, list | tuple) and len(label) > 1:
+        raise UserError(f"column {column!r} is {str(label)[:40]}, several labels, and this task learns one; several: configs/emotions.py")
+    if is_missing(label):
+        what = "empty" if label in ("", []) else f"{str(label)[:40]!r} ({type(label).__name__}), expected a label"
+        raise UserError(f"column {column!r} is {what}; every record needs a label")
+    if isinstance(label, bool):
+        return str(label).lower()
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
+        return str(int(label))
+    if not isinstance(label, str):
+        hint = "; numbers with a fraction: configs/similarity.py" if isinstance(label, float) else ""
+        raise UserError(f"column {column!r} is {str(label)[:40]!r} ({type(label).__name__}), expected a label: a text or a whole number{hint}")
+    name = label.strip()
+    return name.partition(".")[0] if WHOLE.fullmatch(name) else name
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a value is none, as JSON, pandas and CSV write it: null, NaN, an empty or blank text or list."""
+    return label is None or (isinstance(label, float) and math.isnan(label)) or (isinstance(label, str) and not label.strip()) or label in ([], ())
+
+
+def list_of_cell(cell: str) -> list[Any] | None:
+    """The list that a CSV cell holds as Python, NumPy or JSON write it; None where it holds none."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("(") and text.endswith(",)")):
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        return found if isinstance(found, list) else None
+    parts = NUMPY_PART.findall(text[1:-1])  # before Python, to which 'a' 'b' is one text
+    if len(parts) > 1 and not NUMPY_PART.sub("", text[1:-1]).strip():
+        return [one[1:-1] if one[0] in "'\"" else int(one) for one in parts]
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        found = ast.literal_eval(text)
+        return list(found) if isinstance(found, list | tuple) else None
+    return None
+
+
+def check_labelled(source: Source, column: str, *, split: str, is_number: bool = False) -> None:
+    """Raises UserError where records have no label, with the first place and how many. A split published without labels, all null or -1, is told as such."""
+    missing = [number for number, record in enumerate(source) if column in record and is_missing(record[column])]
+    hidden = len(missing) == len(source) or (not is_number and all(record.get(column) in (-1, "-1", None) for record in source))
+    if hidden and len(source) > 1:
+        hint = "set task.label_column" if split == "train" else f"the split is published without; leave task.{split} empty"
+        raise UserError(f"{source.name}: no record has a {'number' if is_number else 'label'} in column {column!r}; {hint}")
+    if len(missing) > 1:  # of one alone the check of the record tells
+        what = f"{len(missing):,} of {len(source):,} records have no {'number' if is_number else 'label'}"
+        raise UserError(f"{source.where(missing[0])}: {what} in column {column!r}, this is the first; fill them in, or take the records out")
+
+
+def num_blank(source: Source, column: str) -> int:
+    """How many labels have blanks around them, which are no part of them."""
+    values = (record.get(column) for record in source)
+    return sum(isinstance(value, str) and value != value.strip() for value in values)
 
 
 def label_id(name: str, labels: Sequence[str]) -> int:
@@ -61,6 +138,7 @@ def check_kinds(source: Source, labels_of: Callable[[Record], Sequence[Any]], *,
     first: bool | None = None
     for i, record in enumerate(source):
         for label in labels_of(record):
+            label = label[0] if isinstance(label, list | tuple) and len(label) == 1 else label
             first = isinstance(label, str) if first is None else first
             if isinstance(label, str) != first:
                 kinds = f"{str(label)[:40]!r} is {names[not first]}, but the first one is {names[first]}"

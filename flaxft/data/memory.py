@@ -43,6 +43,9 @@ class Memory(Records):
     def to_json(self) -> dict[str, Any]:
         return {"in memory": self.fingerprint, "records": len(self)}
 
+    def __deepcopy__(self, memo: Any) -> Memory:
+        return self  # nothing changes it
+
     def first(self, num: int | None) -> Memory:
         """The first so many records, all with None."""
         if num is None or num >= len(self):

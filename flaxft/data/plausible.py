@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flaxft.data.base import Look, Record, Source
+from flaxft.data.labels import num_blank
 from flaxft.errors import UserError
 
 FEW = 20  # records of a split below which nothing is called implausible by its share
@@ -58,6 +59,8 @@ def look_at(
     parts = [f"{source.name}: {len(source):,} records", _columns(columns, column, what="label" if counts else "number" if numbers else "")]
     if counts:
         parts.append(labels_line(counts))
+        if blank := num_blank(source, column):
+            parts.append(f"blanks around {blank:,} labels are dropped")
     elif numbers:
         parts.append(f"from {min(numbers):g} to {max(numbers):g}, mean {sum(numbers) / len(numbers):.4g}")
     return Look("; ".join([*parts, first]), tuple(f"{source.name}: {warning}" for warning in warnings))

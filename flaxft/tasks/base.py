@@ -25,7 +25,7 @@ class Task(Protocol):
 
     problem_type: ClassVar[str | None]  # Hugging Face's word for what a sequence head learns; None where the kind says it all
     decomposes: ClassVar[bool]  # the loss of a batch is the sum of its micro-batches' losses; where not (in-batch negatives), steps do not accumulate
-    train: str  # a path, empty for none; so are `validation` and `test`, which not every task has
+    train: Any  # a path, empty for none, or records in memory; so are `validation` and `test`, which not every task has
     main_metric: str  # picks the best checkpoint; "-loss" where smaller is better
     labels: tuple[str, ...]  # names of the head's outputs, after `resolve`; empty where they have none
 

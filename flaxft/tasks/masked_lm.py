@@ -17,7 +17,9 @@ from flax import nnx
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.folders import files_of
 from flaxft.data.formats import suffix_of
-from flaxft.data.source import checked, open_source
+from flaxft.data.memory import Given
+from flaxft.data.source import checked
+from flaxft.data.splits import open_split, paths, share
 from flaxft.data.texts import texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import bootstrap_interval, weighted_ratio
@@ -41,12 +43,15 @@ class MaskedLm:
     decomposes: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as texts.txt, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: text (one text a line), jsonl, csv, tsv or parquet. None goes by the suffix of each file, where .txt and .md are text."""
     text_columns: tuple[str, ...] = ()
@@ -67,13 +72,14 @@ class MaskedLm:
     """The metric that picks the best checkpoint: -loss, -perplexity or masked_accuracy; - says that smaller is better."""
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
-        path = self.splits()[split]
-        first = files_of(path, split=split)[0] if os.path.isdir(path) else path
+        path = self.train if share(self, split) else getattr(self, split)
+        whole = "train" if share(self, split) else split
+        first = path if isinstance(path, str) and not os.path.isdir(path) else files_of(path, split=whole)[0] if isinstance(path, str | tuple) else ""
         plain = suffix_of(first) in PLAIN_TEXT
-        source = open_source(path, split=split, format=self.format or ("text" if plain else None), max_examples=max_examples)
+        source = open_split(self, split, key=self._text, format=self.format or ("text" if plain else None), max_examples=max_examples)
         return checked(source, self._text)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> MaskedLm:

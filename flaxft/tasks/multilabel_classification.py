@@ -16,11 +16,26 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft import baseline
+from flaxft.data import roles
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import check_kinds, has_label, in_order, label_column, label_id, label_name, named_labels, without_columns, without_label, without_train
+from flaxft.data.labels import (
+    check_kinds,
+    has_label,
+    in_order,
+    label_column,
+    label_id,
+    label_name,
+    list_of_cell,
+    named_labels,
+    without_columns,
+    without_label,
+    without_train,
+)
+from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
-from flaxft.data.source import checked, open_source
+from flaxft.data.source import checked
+from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
@@ -62,12 +77,15 @@ class MultiLabelClassification:
     problem_type: ClassVar[str | None] = "multi_label_classification"
     decomposes: ClassVar[bool] = True
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train.jsonl, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
@@ -120,12 +138,14 @@ class MultiLabelClassification:
         return None
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without text or labels is found here, not hours later at the first evaluation."""
-        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        return checked(source, self._texts, self._gold)
+        source = open_records(self, split, format=self.format, max_examples=max_examples)
+        task = self._with_columns(source)
+        source = part(source, self, split, key=lambda record: "\n".join(task._texts(record)), labels=task._gold, max_examples=max_examples)
+        return checked(source, task._texts, task._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> MultiLabelClassification:
         """Fills in columns, labels and weights. Raises UserError."""
@@ -136,9 +156,9 @@ class MultiLabelClassification:
         if "train" not in self.splits():
             return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None, num_records=0)
         source = self.records("train", max_examples=max_examples)
-        columns = text_columns(source[0], self.text_columns, allow_raw=False)
-        task = dataclasses.replace(self, text_columns=columns, label_column="" if self.label_columns else label_column(source[0], self.label_column, LABELS))
-        if len(columns) == 2:
+        task = self._with_columns(source)
+        roles.tell(task, asked=self, usual=LABELS)
+        if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         sets = Counter(task._gold(record) for record in source)
         if len(sets) < 2:
@@ -148,7 +168,7 @@ class MultiLabelClassification:
         counts: Counter[str] = Counter()
         for names, num in sets.items():
             counts.update(dict.fromkeys(names, num))
-        found = self.label_columns or in_order(counts)
+        found = task.label_columns or in_order(counts)
         if not self.labels and model_labels and not set(found) <= set(model_labels):
             logging.getLogger("flaxft").warning(
                 "%s: its labels lack %s of the train split, which are new to its head", checkpoint.name, sorted(set(found) - set(model_labels))[:8]
@@ -299,6 +319,17 @@ class MultiLabelClassification:
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
+    def _with_columns(self, source: Source) -> MultiLabelClassification:
+        """A copy that knows its columns, which are guessed where none are named: one of label lists, or a 0-1 column per label. Raises UserError."""
+        usual = next((name for name in LABELS if name in source[0]), "")
+        columns = roles.text_columns(source, self.text_columns, others=[self.label_column or usual, *self.label_columns])
+        task = dataclasses.replace(self, text_columns=columns)
+        if self.label_columns:
+            return task
+        if not self.label_column and not usual and (flags := roles.flag_columns(source, texts=columns)):
+            return dataclasses.replace(task, label_columns=flags)
+        return dataclasses.replace(task, label_column=roles.label_column(source, self.label_column, LABELS, texts=columns))
+
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))
 
@@ -322,13 +353,17 @@ class MultiLabelClassification:
 
     def _listed(self, value: Any, column: str) -> Sequence[Any]:
         """The labels of a column's value, whatever it is made of."""
-        if isinstance(value, str):
+        if isinstance(value, str) and (listed := list_of_cell(value)) is not None:
+            value = listed
+        elif isinstance(value, str):
             value = [name.strip() for name in value.split(self.label_separator)] if value.strip() else []
-        elif isinstance(value, int) and not isinstance(value, bool):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             value = [value]
         if not isinstance(value, list | tuple):
             kind = f"column {column!r} is {str(value)[:40]!r} ({type(value).__name__})"
             raise UserError(f"{kind}, expected a list of labels, or a text of labels with {self.label_separator!r} between; [] is no label")
+        if (nested := next((one for one in value if isinstance(one, list | tuple | bool)), None)) is not None:
+            raise UserError(f"column {column!r} is {str(value)[:40]!r}, in which {str(nested)[:40]!r} is a {type(nested).__name__}, expected a label")
         if "" in value:
             raise UserError(f"column {column!r} is {str(value)[:40]}, in which a label is empty; leave it out")
         return value

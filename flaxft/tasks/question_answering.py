@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import without_columns
-from flaxft.data.source import open_source
+from flaxft.data.memory import Given
+from flaxft.data.splits import open_records, open_split, paths
 from flaxft.data.texts import check_token_types
 from flaxft.data.words import cover_marks
 from flaxft.errors import UserError, nearest
@@ -52,12 +53,15 @@ class QuestionAnswering:
     decomposes: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()  # the two outputs of a span head have no names
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train-v1.1.json, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: squad, jsonl or parquet. None goes by the suffix of each file, and tells the two kinds of .json apart."""
     text_columns: tuple[str, ...] = COLUMNS
@@ -91,11 +95,11 @@ class QuestionAnswering:
         return Claim(0.9, fields, f"question in {question!r}, context in {context!r}, answers in {label!r}")
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without context or answers is found here. Warns of answers that do not stand where they should."""
-        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        source = open_split(self, split, key=lambda record: self._texts(record)[1], format=self.format, max_examples=max_examples)
         num_answers, misplaced = 0, []
         for i, context, gold in self._all(source):
             num_answers += len(gold.texts)
@@ -127,8 +131,7 @@ class QuestionAnswering:
         check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         if self.version_2 is not None or not self.splits():
             return dataclasses.replace(self, version_2=bool(self.version_2))
-        split, path = next(iter(self.splits().items()))
-        source = open_source(path, split=split, format=self.format, max_examples=max_examples)
+        source = open_records(self, next(iter(self.splits())), format=self.format, max_examples=max_examples)
         num_silent = sum(not gold.texts for _, _, gold in self._all(source))
         if num_silent:
             logging.getLogger("flaxft").info("%s: %d of %d questions have no answer, so task.version_2 is on", source.name, num_silent, len(source))

@@ -13,11 +13,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft import baseline
+from flaxft.data import roles
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import has_label, label_column, without_label
+from flaxft.data.labels import check_labelled, has_label, label_column, without_label
+from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
-from flaxft.data.source import checked, open_source
+from flaxft.data.source import checked
+from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
@@ -54,12 +57,15 @@ class Regression:
     decomposes: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train.csv, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
@@ -91,12 +97,15 @@ class Regression:
         return Claim(0.6, {"text_columns": texts, "label_column": label}, f"{columns.in_words(texts)}, a number in {label!r}")
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without text or number is found here, not hours later at the first evaluation."""
-        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        return checked(source, self._texts, self._gold)
+        source = open_records(self, split, format=self.format, max_examples=max_examples)
+        task = self._with_columns(source)
+        source = part(source, self, split, key=lambda record: "\n".join(task._texts(record)), max_examples=max_examples)
+        check_labelled(source, task.label_column, split=split, is_number=True)
+        return checked(source, task._texts, task._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> Regression:
         """Fills in columns. Raises UserError."""
@@ -107,9 +116,9 @@ class Regression:
         if "train" not in self.splits():
             return dataclasses.replace(self)
         source = self.records("train", max_examples=max_examples)
-        columns = text_columns(source[0], self.text_columns, allow_raw=False)
-        task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
-        if len(columns) == 2:
+        task = self._with_columns(source)
+        roles.tell(task, asked=self, usual=LABELS)
+        if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         first = task._gold(source[0])
         if all(task._gold(record) == first for record in source):
@@ -194,6 +203,13 @@ class Regression:
         return LabelCounts({}, "numbers", float(np.var([self._gold(record) for record in records if self._has_label(record)])))
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _with_columns(self, source: Source) -> Regression:
+        """A copy that knows its columns, which are guessed where none are named. Raises UserError."""
+        usual = next((name for name in LABELS if name in source[0]), "")
+        columns = roles.text_columns(source, self.text_columns, others=[self.label_column or usual])
+        label = roles.label_column(source, self.label_column, LABELS, texts=columns, names=roles.NUMBER_NAMES, what="number")
+        return dataclasses.replace(self, text_columns=columns, label_column=label)
 
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))

@@ -23,7 +23,9 @@ from flaxft import baseline
 from flaxft.data.base import IGNORE, Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
-from flaxft.data.source import checked, open_source
+from flaxft.data.memory import Given
+from flaxft.data.source import checked
+from flaxft.data.splits import open_split, paths
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
 from flaxft.metrics.confidence import (
@@ -87,12 +89,15 @@ class RelationClassification:
     problem_type: ClassVar[str | None] = "single_label_classification"
     decomposes: ClassVar[bool] = True
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train.jsonl, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
@@ -125,11 +130,12 @@ class RelationClassification:
         return Claim(0.9, {}, f"text in {text!r} with {'tags around' if tagged else 'the places of'} two entities, their relation in {label!r}")
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without its entities or label is found here, not hours later at the first evaluation."""
-        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        key, labels = (lambda record: str(self._marked(record)[0])), (lambda record: [self._gold(record)])
+        source = open_split(self, split, key=key, labels=labels, format=self.format, max_examples=max_examples)
         return checked(source, self._marked, self._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> RelationClassification:

@@ -19,7 +19,8 @@ from flaxft import baseline
 from flaxft.data.base import Batch, Features, Field, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import label_column, label_name, without_columns
-from flaxft.data.source import open_source
+from flaxft.data.memory import Given
+from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
@@ -63,12 +64,15 @@ class SentenceEmbedding:
     # The vectors themselves are the outcome, and a high rate undoes what pretraining made of them: Sentence-BERT trains base models with 2e-5.
     rate_factor: ClassVar[float] = 0.3
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as pairs.jsonl, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
@@ -110,7 +114,7 @@ class SentenceEmbedding:
         return Claim(0.9, {"text_columns": names}, f"pairs that belong together in {names[0]!r} and {names[1]!r}") if all(names) else None
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; a text, score or label that is none is found here."""
@@ -375,7 +379,11 @@ class SentenceEmbedding:
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
     def _open(self, split: str, max_examples: int | None) -> Source:
-        return open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
+        """The records of a split. Pairs of one anchor are on one side, where a split is a share."""
+        source = open_records(self, split, format=self.format, max_examples=max_examples)
+        task = self if self.text_columns else self._with_columns(source[0])
+        labels = (lambda record: [task._label(record)]) if task.label_column else None
+        return part(source, self, split, key=lambda record: task._texts(record)[0][0], labels=labels, max_examples=max_examples)
 
     def _check_records(self, source: Source, split: str) -> None:
         for i, record in enumerate(source):

@@ -14,11 +14,25 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft import baseline
+from flaxft.data import roles
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.labels import check_kinds, check_labels, choose_labels, has_label, label_column, label_id, label_name, without_label, without_train
+from flaxft.data.labels import (
+    check_kinds,
+    check_labelled,
+    check_labels,
+    choose_labels,
+    has_label,
+    label_column,
+    label_id,
+    label_name,
+    without_label,
+    without_train,
+)
+from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
-from flaxft.data.source import checked, open_source
+from flaxft.data.source import checked
+from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1_of_labels, weighted_mcc
@@ -63,12 +77,15 @@ class SequenceClassification:
     problem_type: ClassVar[str | None] = "single_label_classification"
     decomposes: ClassVar[bool] = True
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train.csv, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     text_columns: tuple[str, ...] = ()
@@ -104,12 +121,15 @@ class SequenceClassification:
         return Claim(0.5, fields, f"{columns.in_words(texts)}, one label in {label!r}")
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without text or label is found here, not hours later at the first evaluation."""
-        source = open_source(self.splits()[split], split=split, format=self.format, max_examples=max_examples)
-        return checked(source, self._texts, self._gold)
+        source = open_records(self, split, format=self.format, max_examples=max_examples)
+        task = self._with_columns(source)
+        source = part(source, self, split, key=task._key, labels=lambda record: [task._gold(record)], max_examples=max_examples)
+        check_labelled(source, task.label_column, split=split)
+        return checked(source, task._texts, task._gold)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> SequenceClassification:
         """Fills in columns, labels and class weights. Raises UserError."""
@@ -126,9 +146,9 @@ class SequenceClassification:
         if "train" not in self.splits():
             return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None)
         source = self.records("train", max_examples=max_examples)
-        columns = text_columns(source[0], self.text_columns, allow_raw=False)
-        task = dataclasses.replace(self, text_columns=columns, label_column=label_column(source[0], self.label_column, LABELS))
-        if len(columns) == 2:
+        task = self._with_columns(source)
+        roles.tell(task, asked=self, usual=LABELS)
+        if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
         counts = Counter(task._gold(record) for record in source)
         check_kinds(source, lambda record: [record[task.label_column]], column=task.label_column)
@@ -249,6 +269,17 @@ class SequenceClassification:
         return dataclasses.replace(self, labels=labels, class_weights=weights)
 
     # ---- records --------------------------------------------------------------------------------------------------------------------------------
+
+    def _with_columns(self, source: Source) -> SequenceClassification:
+        """A copy that knows its columns, which are guessed where none are named. Raises UserError."""
+        usual = next((name for name in LABELS if name in source[0]), "")
+        columns = roles.text_columns(source, self.text_columns, others=[self.label_column or usual])
+        label = roles.label_column(source, self.label_column, LABELS, texts=columns)
+        return dataclasses.replace(self, text_columns=columns, label_column=label)
+
+    def _key(self, record: Record) -> str:
+        """What a record is drawn by where a split is a share of the train split."""
+        return "\n".join(self._texts(record))
 
     def _texts(self, record: Record) -> list[str]:
         return texts_of(record, self.text_columns, allow_raw=not self._has_label(record))

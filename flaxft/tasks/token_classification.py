@@ -25,7 +25,8 @@ from flaxft.data import words as splitting
 from flaxft.data.base import IGNORE, Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
 from flaxft.data.labels import named_labels, without_columns
-from flaxft.data.source import open_source
+from flaxft.data.memory import Given
+from flaxft.data.splits import open_records, part, paths
 from flaxft.data.tokenize import best_window, starts_words, windows
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import confusion
@@ -78,12 +79,15 @@ class TokenClassification:
     problem_type: ClassVar[str | None] = None
     decomposes: ClassVar[bool] = True
 
-    train: str = ""
+    train: Given = ""
     """Where the training records are: a file such as train.conll, or hub:NAME/SUBSET@REVISION."""
-    validation: str = ""
-    """Where the validation records are, written as `train` is; empty for none. It picks the best checkpoint and is scored at the end."""
-    test: str = ""
-    """Where the test records are, written as `train` is; empty for none. It is scored once, at the end."""
+    validation: Given | None = None
+    """Where the validation records are, written as `train` is; it picks the best checkpoint. A share such as 10% is taken out of the train split, by a hash
+    of the text. None takes 10% where the train split has 100 records, and an empty text has none."""
+    test: Given = ""
+    """Where the test records are, written as `train` is, or a share of the train split such as 10%; empty for none. It is scored once, at the end."""
+    group_column: str = ""
+    """A column whose records stay together, such as author or document, where validation or test is a share of the train split."""
     format: str | None = None
     """How files are read: columns, jsonl, csv, tsv or parquet. None goes by the suffix of each file, and by its content where that says nothing."""
     comment: str = ""
@@ -120,11 +124,12 @@ class TokenClassification:
         return None
 
     def splits(self) -> dict[str, str]:
-        return {name: path for name in ("train", "validation", "test") if (path := getattr(self, name))}
+        return paths(self)
 
     def records(self, split: str, *, max_examples: int | None = None) -> Source:
         """The records of a split. Raises UserError; one without tags is found here, not hours later at the first evaluation."""
         source = self._as_words(self._opened(split, max_examples=max_examples))
+        source = part(source, self, split, key=lambda record: " ".join(self._words(record)), max_examples=max_examples)
         try:
             self._tags(source[0])
         except UserError as error:
@@ -132,7 +137,7 @@ class TokenClassification:
         return source
 
     def _opened(self, split: str, *, max_examples: int | None) -> Source:
-        return open_source(self.splits()[split], split=split, format=self.format, comment=self.comment, max_examples=max_examples)
+        return open_records(self, split, format=self.format, comment=self.comment, max_examples=max_examples)
 
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> TokenClassification:
         """Fills in labels and scheme. Raises UserError for tags that the scheme does not know."""

@@ -18,6 +18,7 @@ import numpy as np
 from flaxft import config as configs
 from flaxft import files, processes, worker
 from flaxft.config import Config
+from flaxft.data import splits
 from flaxft.data.base import Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
@@ -44,7 +45,7 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
     encoder = checkpoint.encoder
     check_max_length(cfg, checkpoint)
     tokenizer = load_tokenizer(checkpoint.directory, vocab_size=encoder.vocab_size, max_length=encoder.max_length)
-    task = cfg.task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
+    task = resolve(cfg, tokenizer, checkpoint)
     check_evals(cfg, task)
     records, items = {}, {}
     for name in task.splits():
@@ -55,6 +56,12 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         items[name] = make_items(cfg, task, tokenizer, records[name], poll=poll)
     num_seen = warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items, num_seen)
+
+
+def resolve(cfg: Config, tokenizer: SubwordTokenizer, checkpoint: Checkpoint) -> Task:
+    """The task as it is trained: its splits said, a share of the train split where no validation split is given, and all else filled in. Raises UserError."""
+    task: Task = splits.with_default(cfg.task, max_examples=cfg.data.max_examples) if "validation" in cfg.evals else cfg.task
+    return task.resolve(tokenizer, checkpoint, max_examples=cfg.data.max_examples)
 
 
 def check_max_length(cfg: Config, checkpoint: Checkpoint) -> None:

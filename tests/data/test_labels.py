@@ -7,7 +7,20 @@ import logging
 import pytest
 
 from flaxft.data.base import Records
-from flaxft.data.labels import check_kinds, choose_labels, has_label, in_order, label_column, label_id, label_name, named_labels, without_train
+from flaxft.data.labels import (
+    check_kinds,
+    check_labelled,
+    choose_labels,
+    has_label,
+    in_order,
+    label_column,
+    label_id,
+    label_name,
+    list_of_cell,
+    named_labels,
+    num_blank,
+    without_train,
+)  # fmt: skip
 from flaxft.errors import UserError
 
 USUAL = ("label", "relation")
@@ -24,16 +37,66 @@ def test_the_column_asked_for_or_the_first_usual_one():
 
 @pytest.mark.parametrize(
     ("label", "labels", "wanted"),
-    [("b", ("a", "b"), "b"), (1, ("a", "b"), "b"), ("1", ("a", "b"), "b"), ("1", ("2", "1"), "1"), (7, (), "7"), ("NA", (), "NA"), ("-1", ("-1", "1"), "-1")],
+    [
+        *[("b", ("a", "b"), "b"), (1, ("a", "b"), "b"), ("1", ("a", "b"), "b"), ("1", ("2", "1"), "1"), (7, (), "7"), ("NA", (), "NA")],
+        ("-1", ("-1", "1"), "-1"),
+        *[(True, (), "true"), (False, ("false", "true"), "false"), (True, ("False", "True"), "True"), (True, ("neg", "pos"), "pos"), ("True", (), "True")],
+        *[(1.0, (), "1"), ("1.0", (), "1"), ("1.00 ", ("0", "1"), "1"), (1.0, ("a", "b"), "b"), ("1.5", (), "1.5"), ("1.0", ("1.0", "2.0"), "1.0")],
+        *[(["b"], ("a", "b"), "b"), (("b",), (), "b"), ("['b']", (), "b"), ('["b"]', (), "b"), ("[1]", ("a", "b"), "b"), ([1.0], (), "1"), ("('b',)", (), "b")],
+        *[(" b ", ("a", "b"), "b"), ("b\t", (), "b"), ("\u00a0b", (), "b"), ("two  words ", (), "two  words"), ("[b", (), "[b"), ("[b]", (), "[b]")],
+    ],
 )
 def test_names_and_numbers(label, labels, wanted):
     assert label_name(label, labels, column="label") == wanted
 
 
-@pytest.mark.parametrize("label", [None, 0.5, float("nan"), float("inf"), True, ["a"], ""])
+@pytest.mark.parametrize("label", [None, 0.5, float("nan"), float("inf"), ["a", "b"], "['a', 'b']", "['a' 'b']", "", "  ", [], [None], {"a": 1}])
 def test_what_is_no_label(label):
     with pytest.raises(UserError, match="'label'"):
         label_name(label, ("a", "b"), column="label")
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("['Anna', 'Berg']", ["Anna", "Berg"]),
+        ('["Anna", "Berg"]', ["Anna", "Berg"]),
+        ("['Anna' 'Berg'\n 'it']", ["Anna", "Berg", "it"]),
+        ("[1 2 0]", [1, 2, 0]),
+        ("[1, 2]", [1, 2]),
+        ("[]", []),
+        ("['it\\'s']", ["it's"]),
+        ("Anna", None),
+        ("[Anna]", None),
+        ("(a)", None),
+        ("[1 2", None),
+        ("[" * 5000 + "]" * 5000, None),
+        ("[" + "1" * 4000 + "x]", None),
+    ],
+)
+def test_a_list_in_a_cell(cell, found):
+    assert list_of_cell(cell) == found
+
+
+def source_of(*labels):
+    return Records("own.csv", "0", [{"text": "a", "y": label} for label in labels], range(2, len(labels) + 2), where_format=":{}")
+
+
+def test_records_without_a_label_are_counted():
+    check_labelled(source_of("a", "b", 0), "y", split="train")
+    with pytest.raises(UserError, match=r"own\.csv:3: 3 of 4 records have no label in column 'y', this is the first"):
+        check_labelled(source_of("a", None, float("nan"), " "), "y", split="train")
+    check_labelled(source_of("", "a"), "y", split="train")  # the check of the record itself tells
+    for label in (-1, "-1", None):
+        with pytest.raises(UserError, match=r"the split is published without; leave task.test empty"):
+            check_labelled(source_of(label, label), "y", split="test")
+    with pytest.raises(UserError, match=r"no record has a label in column 'y'; set task.label_column"):
+        check_labelled(source_of(None, None), "y", split="train")
+    check_labelled(source_of(-1, 0, 1), "y", split="test")  # a sentiment of three values
+
+
+def test_blanks_around_labels_are_counted():
+    assert num_blank(source_of("a", " a", "a ", "b\t", 1, None), "y") == 3
 
 
 def test_an_id_and_the_order():

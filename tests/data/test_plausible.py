@@ -21,6 +21,11 @@ def test_the_line_says_columns_labels_and_the_first_record():
     assert not found.warnings
 
 
+def test_blanks_around_labels_are_told():
+    found = look([{"body": text, "queue": ("a", "a ", "b")[i % 3]} for i, text in enumerate(TEXTS)], labels=lambda record: [record["queue"].strip()])
+    assert "; 2 labels: a 27, b 13; blanks around 13 labels are dropped; " in found.line and not found.warnings
+
+
 def test_a_number_is_told_by_its_range():
     found = look([{"body": text, "score": i % 5} for i, text in enumerate(TEXTS)], labels=None, number=lambda record: record["score"], column="score")
     assert "number in 'score'; from 0 to 4, mean 2; the first: 'a text about cards number 0' -> 0" in found.line

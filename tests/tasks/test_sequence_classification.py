@@ -179,7 +179,7 @@ def test_balanced_weights(tmp_path, tokenizer, checkpoint):
         ({"text": 3, "label": "pos"}, "'3' (int), expected text"),
         ({"text": "red", "label": None}, "expected a label"),
         ({"text": "red", "label": 0.5}, "expected a label"),
-        ({"text": "red", "label": True}, "expected a label"),
+        ({"text": "red", "label": ["pos", "neg"]}, "several labels, and this task learns one"),
         ({"text": "red", "label": ""}, "is empty"),
         ({"text": "red", "lable": "pos"}, "found are ['lable', 'text']; set task.label_column; did you mean 'lable'?"),
         ({"txt": "red", "label": "pos"}, "no column 'text'; found are ['label', 'txt']; set task.text_columns; did you mean 'txt'?"),
