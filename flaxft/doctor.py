@@ -175,6 +175,9 @@ def _examine(cfg: Config, workdir: Path, found: Examination) -> None:
             made = _items(cfg, task, tokenizer, records[name], found)
             if made is not None:
                 items[name] = made
+                if name == "train":
+                    with found.looking():
+                        prepare.check_learnable(task, records[name], made)
                 found.splits[name] = _split(records[name], made)
     for name in set(cfg.evals) & {"train", "validation", "test"} - set(splits):
         found.warnings.append(f"evals names {name}, which has no path: it is not scored")

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +72,19 @@ class Items:
     def cut(self) -> Cut:
         """How many records lost tokens, and how many tokens."""
         return Cut(len(np.unique(self.records[self.num_cut > 0])), int(self.num_cut.sum()))
+
+    def has_values(self, names: Collection[str], *, none: float) -> np.ndarray:
+        """Whether each feature has a value other than `none` in one of its arrays of these names, bool (num_features,)."""
+        found = np.zeros(len(self.lengths), bool)
+        for part, key, dtype, _, chunks in self._layout:
+            if key not in names or part == "host":
+                continue
+            for start, (values, offsets, _) in zip(self._chunk_starts, chunks, strict=False):
+                first, last = int(offsets[0]), int(offsets[-1])
+                counts = np.concatenate([np.zeros(1, int), np.cumsum(values[first:last].view(dtype) != none)])
+                at = (np.asarray(offsets) - first) // dtype.itemsize
+                found[start : start + len(at) - 1] |= counts[at[1:]] > counts[at[:-1]]
+        return found
 
     def input_hashes(self) -> np.ndarray:
         """64 bits of the hash of each feature's input_ids, uint64 (num_features,). Of n and m others n * m / 2**64 collide."""

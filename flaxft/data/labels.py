@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import json
 import logging
 import math
 import re
@@ -12,10 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from flaxft.data.base import Record, Source
+from flaxft.data.cells import parse_list
 from flaxft.errors import UserError, nearest
 
 WHOLE = re.compile(r"[+-]?\d+\.0+")  # a whole number, as pandas writes it in a column with a gap
-NUMPY_PART = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[+-]?\d+")
 
 
 def has_label(record: Record, asked: str, usual: Sequence[str]) -> bool:
@@ -94,16 +91,11 @@ def list_of_cell(cell: str) -> list[Any] | None:
     text = cell.strip()
     if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("(") and text.endswith(",)")):
         return None
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(text)
-        return found if isinstance(found, list) else None
-    parts = NUMPY_PART.findall(text[1:-1])  # before Python, to which 'a' 'b' is one text
-    if len(parts) > 1 and not NUMPY_PART.sub("", text[1:-1]).strip():
-        return [one[1:-1] if one[0] in "'\"" else int(one) for one in parts]
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        found = ast.literal_eval(text)
-        return list(found) if isinstance(found, list | tuple) else None
-    return None
+    try:
+        found = parse_list(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def check_labelled(source: Source, column: str, *, split: str, is_number: bool = False) -> None:

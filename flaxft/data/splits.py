@@ -102,13 +102,24 @@ def with_default(task: Any, *, max_examples: int | None = None) -> Any:
     if getattr(task, "validation", "") is not None:
         return task
     least = LEAST if max_examples is None else min(LEAST, max_examples)
-    if not paths(task).get("train") or least < LEAST or len(task.records("train", max_examples=least)) < LEAST:
+    if not paths(task).get("train") or least < LEAST or _num_records(task, least) < LEAST:
         return dataclasses.replace(task, validation="")
     logging.getLogger("flaxft").info(
         "no validation split is given: %s of %s, by a hash of the text, are kept for it (task.validation=FILE names one, task.validation= has none)",
         DEFAULT, paths(task)["train"],
     )  # fmt: skip
     return dataclasses.replace(task, validation=DEFAULT)
+
+
+def _num_records(task: Any, most: int) -> int:
+    """Of the train split, counted in silence: what there is to say of it is said when it is opened to be learnt from."""
+    log = logging.getLogger("flaxft")
+    silence = lambda record: False  # noqa: E731
+    log.addFilter(silence)
+    try:
+        return len(task.records("train", max_examples=most))
+    finally:
+        log.removeFilter(silence)
 
 
 def _tasks(task: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from flaxft import config as configs
 from flaxft import files, processes, worker
 from flaxft.config import Config
 from flaxft.data import splits
-from flaxft.data.base import Chain, Source
+from flaxft.data.base import IGNORE, Chain, Source
 from flaxft.data.items import Items, build_items, num_seen_records
 from flaxft.data.packing import Part, Plan, make_parts, make_plan
 from flaxft.data.tokenize import SubwordTokenizer, load_tokenizer, save_tokenizer
@@ -54,6 +54,8 @@ def open_inputs(cfg: Config, checkpoint: Checkpoint, *, poll: Callable[[], None]
         if line := look_at(task, records[name], split=name):
             logging.getLogger("flaxft").info("%s", line)
         items[name] = make_items(cfg, task, tokenizer, records[name], poll=poll)
+        if name == "train":
+            check_learnable(task, records[name], items[name])
     num_seen = warn_of_seen(records, items, poll=poll)
     return Inputs(task, tokenizer, records, items, num_seen)
 
@@ -93,6 +95,20 @@ def look_at(task: Task, records: Source, *, split: str) -> str:
     for warning in look.warnings:
         logging.getLogger("flaxft").warning("%s", warning)
     return look.line
+
+
+def check_learnable(task: Task, records: Source, items: Items) -> None:
+    """Warns of records of the train split that have nothing to learn: no label but ignored ones. Raises UserError where all are such."""
+    names = [name for name, field in task.spec().items() if field.pad == IGNORE]
+    if not names:
+        return
+    num_idle = len(records) - len(np.unique(items.records[items.has_values(names, none=IGNORE)]))
+    if num_idle == len(records):
+        hint = "see the warnings above, and whether labels, tags or answers stand where they should"
+        raise UserError(f"{records.name}: nothing can be learnt from any of its {num_idle:,} records, whose labels are all ignored; {hint}")
+    if num_idle:
+        what = "nothing can be learnt from %d of %d records, whose labels are all ignored"
+        logging.getLogger("flaxft").warning(f"%s: {what}", records.name, num_idle, len(records))
 
 
 def warn_of_seen(records: Mapping[str, Source], items: Mapping[str, Items], *, poll: Callable[[], None]) -> dict[str, int]:

@@ -499,3 +499,17 @@ def test_records_that_another_split_has_too(tmp_path):
     assert num_seen_records(made("other", "anna works", "in paris"), seen) == 0
     assert num_seen_records(made("some", "bob works", "bob works", "anna works in rome"), seen) == 2
     assert num_seen_records(made("windows", long, f"{long} and paris"), seen) == 1
+
+
+def test_which_features_have_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(items_module, "CHUNK", 2)  # several record batches
+    labels = [[-100, -100], [-100, 1], [0], [-100], [-100, -100, 2]]
+    numbers = [np.asarray(number, np.int32) for number in (-100, -99, 0, 1, 0)]
+    records = [
+        [feature(len(one), example={"label": number}, labels=np.asarray(one, np.int32))] for one, number in zip(labels, numbers, strict=True)
+    ]
+    items = build([*records, [feature(3)]], tmp_path)
+    assert items.has_values(["labels"], none=-100).tolist() == [False, True, True, False, True, False]
+    assert items.has_values(["label"], none=-100).tolist() == [False, True, True, True, True, False]
+    assert items.has_values(["labels", "label"], none=-100).tolist() == [False, True, True, True, True, False]
+    assert not items.has_values(["others"], none=-100).any()
