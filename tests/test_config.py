@@ -199,7 +199,7 @@ def test_check_types_lists_all_at_once():
     with pytest.raises(UserError) as caught:
         check_types(cfg, "")
     assert sorted(str(caught.value).split("; ")) == sorted([
-        "task.train is PosixPath('a'), expected str",
+        "task.train is PosixPath('a'), expected str | tuple[str, ...]",
         "task.labels is ['O'], expected tuple[str, ...]",
         "optim.learning_rate is 'fast', expected float | None",
         "optim.b1 is True, expected float",

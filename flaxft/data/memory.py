@@ -79,14 +79,15 @@ class Gone:
 
 # What a task's `train`, `validation` and `test` may be set to. At run time `Config.check` has made a `Memory` of all but paths.
 if TYPE_CHECKING:
-    Given = str | Memory | Gone | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Frame
+    Given = str | Sequence[str] | Memory | Gone | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Frame
 else:
-    Given = str | Memory | Gone
+    Given = str | tuple[str, ...] | Memory | Gone
 
 
 def is_given(value: Any) -> bool:
     """Whether a value is neither a path nor none, so that `open_memory` has to look at it."""
-    return not (value is None or isinstance(value, str | Memory | Gone))
+    is_paths = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    return not (value is None or is_paths or isinstance(value, str | Memory | Gone))
 
 
 def from_json(value: Any) -> Gone | None:

@@ -27,6 +27,7 @@ NAMES = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")  # those that may be shares; side 1 and side 2 of a divided source
 DEFAULT, LEAST = "10%", 100  # of the train split, where no validation split is given and there are so many records
 SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+FILE = re.compile(r"\S*[^\s.]\.[A-Za-z0-9]{2,8}|\S*\*\S*|hub:\S+")
 Labels = Callable[[Record], Iterable[str]]
 
 
@@ -63,7 +64,8 @@ class Subset:
 def paths(task: Any) -> dict[str, str]:
     """The splits that a task has: {"train": "train.csv", "validation": "10%", "test": "in memory (120 records)"}."""
     values = {name: getattr(task, name, None) for name in NAMES}
-    return {name: str(value) for name, value in values.items() if not (value is None or (isinstance(value, str) and not value))}
+    found = {name: value for name, value in values.items() if not (value is None or (isinstance(value, str | tuple) and not value))}
+    return {name: ", ".join(value) if isinstance(value, tuple) else str(value) for name, value in found.items()}
 
 
 def share(task: Any, split: str) -> float:
@@ -84,6 +86,8 @@ def settle(task: Any) -> None:
             value = getattr(one, name, None)
             if isinstance(value, os.PathLike):
                 setattr(one, name, os.fspath(value))
+            elif _are_paths(value):
+                setattr(one, name, tuple(map(os.fspath, value or ())))
             elif is_given(value):
                 setattr(one, name, open_memory(value, name=f"task.{name}"))
         train = getattr(one, "train", "")
@@ -122,6 +126,13 @@ def _num_records(task: Any, most: int) -> int:
         log.removeFilter(silence)
 
 
+def _are_paths(value: Any) -> bool:
+    """Whether a list holds the paths of several files, and no texts."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str | os.PathLike) for one in value):
+        return False
+    return all(isinstance(one, os.PathLike) or FILE.fullmatch(one) or os.path.exists(one) for one in value)
+
+
 def _tasks(task: Any) -> list[Any]:
     tasks = getattr(task, "tasks", None)
     return [inner for one in tasks.values() for inner in _tasks(one)] if isinstance(tasks, dict) else [task]
@@ -142,7 +153,7 @@ def open_records(task: Any, split: str, *, format: str | None = None, comment: s
         raise value.refuse(whole)
     if isinstance(value, Memory):
         return value.first(num)
-    return open_source(str(value), split=whole, format=format, comment=comment, max_examples=num)
+    return open_source(value if isinstance(value, tuple) else str(value), split=whole, format=format, comment=comment, max_examples=num)
 
 
 def open_split(

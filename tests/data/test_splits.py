@@ -152,3 +152,14 @@ def test_the_packaged_splits_are_left_out_where_the_train_split_is_ones_own(capl
     assert caplog.messages == ["the packaged validation and test are left out, because task.train is data of your own"]
     assert settled("own.conll", test="mine.conll") == {"train": "own.conll", "test": "mine.conll"}
     assert settled("") == {}
+
+
+def test_a_list_of_paths_is_no_list_of_texts(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"text,y\ntext {name},1\n")
+    task = Task(train=[str(tmp_path / "a.csv"), tmp_path / "b.csv"], validation=tmp_path / "a.csv")
+    settle(task)
+    assert task.train == (str(tmp_path / "a.csv"), str(tmp_path / "b.csv")) and paths(task)["train"] == f"{tmp_path / 'a.csv'}, {tmp_path / 'b.csv'}"
+    assert [record["text"] for record in task.records("train")] == ["text a", "text b"]
+    with pytest.raises(UserError, match=r"task\.train is a list of texts"):
+        settle(Task(train=["a text. Like this.", "b"]))
