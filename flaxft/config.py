@@ -155,7 +155,7 @@ def _wrong_types(value: Any, path: str) -> list[str]:
         found, name = getattr(value, field.name), f"{path}{field.name}"
         if not _is(found, hints[field.name]):
             wrong.append(f"{name} is {found!r}, expected {_name(hints[field.name])}")
-        elif dataclasses.is_dataclass(found) and not isinstance(found, memory.Memory | memory.Gone):
+        elif dataclasses.is_dataclass(found) and not isinstance(found, memory.InMemory):
             wrong += _wrong_types(found, f"{name}.")
         elif isinstance(found, dict):
             kind = (*typing.get_args(hints[field.name]), Any, Any)[1]
@@ -191,13 +191,13 @@ def _make_tuples(value: Any) -> None:
         if isinstance(found, list) and any((typing.get_origin(kind) or kind) is tuple for kind in kinds):
             setattr(value, field.name, tuple(found))
         for one in found.values() if isinstance(found, dict) else (found,):
-            if dataclasses.is_dataclass(one) and not isinstance(one, type) and not isinstance(one, memory.Memory | memory.Gone):
+            if dataclasses.is_dataclass(one) and not isinstance(one, type) and not isinstance(one, memory.InMemory):
                 _make_tuples(one)
 
 
 def _name(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
-        return " | ".join(_name(kind).replace("NoneType", "None") for kind in typing.get_args(hint) if kind not in (memory.Memory, memory.Gone))
+        return " | ".join(_name(kind).replace("NoneType", "None") for kind in typing.get_args(hint) if kind is not memory.InMemory)
     return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else str(hint)
 
 
@@ -206,7 +206,7 @@ def _name(hint: Any) -> str:
 
 def to_json(value: Any) -> Any:
     """Dataclasses become objects with their "type"; tuples become lists; records in memory their fingerprint and number."""
-    if isinstance(value, memory.Memory | memory.Gone):
+    if isinstance(value, memory.InMemory):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = f"{type(value).__module__}.{type(value).__qualname__}"

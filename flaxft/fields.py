@@ -62,7 +62,7 @@ def type_words(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     if kind in WORDS:
         return WORDS[kind]
-    return getattr(kind, "__name__", str(kind))
+    return str(getattr(kind, "words", getattr(kind, "__name__", kind)))
 
 
 def value_words(value: Any) -> str:

@@ -58,6 +58,8 @@ class Predictor:
         self.task, self.tokenizer, self.data, self.calibration = task, tokenizer, data, dict(calibration)
         self.graphdef = loaded.graphdef
         self.params, self.encoder, self.model, self.mesh, self.step = loaded.params, loaded.encoder, model, mesh, step
+        self.scores: dict[str, dict[str, float]] = {}  # split -> metric -> value, as the run's results.json has them
+        self.workdir: Path | None = None  # of the run
         self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
     @overload
@@ -293,7 +295,17 @@ def from_run(workdir: str | Path, cfg: Config, *, mesh: Mesh | None = None, dtyp
     params = finished.restore(checkpointer, best, like)
     tokenizer = load_tokenizer(model, vocab_size=facts["vocab_size"], max_length=facts["max_length"])
     found = loaded._replace(params=params)
-    return Predictor(cfg.task, tokenizer, found, model=model, mesh=device_mesh, data=cfg.data, calibration=best.calibration, step=best.step)
+    predictor = Predictor(cfg.task, tokenizer, found, model=model, mesh=device_mesh, data=cfg.data, calibration=best.calibration, step=best.step)
+    predictor.workdir, predictor.scores = workdir, _scores(workdir / "results.json")
+    return predictor
+
+
+def _scores(file: Path) -> dict[str, dict[str, float]]:
+    """Of a run that came to its end; otherwise none."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["evals"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:

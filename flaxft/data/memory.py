@@ -33,8 +33,17 @@ class Frame(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
+class InMemory:
+    """What a split is that has no path: `Memory`, or in a saved config `Gone`."""
+
+    words = "records in memory"  # how help calls the type
+
+    def to_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(eq=False)
-class Memory(Records):
+class Memory(Records, InMemory):
     """A `Source` of records in memory. In a saved config it is its sha256 and its number of records: the records themselves are not saved."""
 
     columns: tuple[str, ...] = ()
@@ -58,7 +67,7 @@ class Memory(Records):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gone:
+class Gone(InMemory):
     """What a saved config has of records that were in memory: whoever trained with them has to hand them over again."""
 
     fingerprint: str
@@ -79,15 +88,15 @@ class Gone:
 
 # What a task's `train`, `validation` and `test` may be set to. At run time `Config.check` has made a `Memory` of all but paths.
 if TYPE_CHECKING:
-    Given = str | Sequence[str] | Memory | Gone | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Frame
+    Given = str | Sequence[str] | InMemory | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Frame
 else:
-    Given = str | tuple[str, ...] | Memory | Gone
+    Given = str | tuple[str, ...] | InMemory
 
 
 def is_given(value: Any) -> bool:
     """Whether a value is neither a path nor none, so that `open_memory` has to look at it."""
     is_paths = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-    return not (value is None or is_paths or isinstance(value, str | Memory | Gone))
+    return not (value is None or is_paths or isinstance(value, str | InMemory))
 
 
 def from_json(value: Any) -> Gone | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from flaxft.data.base import Packaged, Record, Source
-from flaxft.data.memory import Gone, Memory, is_given, open_memory
+from flaxft.data.memory import Gone, InMemory, Memory, is_given, open_memory
 from flaxft.data.source import open_source
 from flaxft.errors import UserError, nearest
 
@@ -83,13 +83,8 @@ def settle(task: Any) -> None:
     """Makes sources of data that were given in memory, and leaves the packaged splits out where the train split is one's own. Raises UserError."""
     for one in _tasks(task):
         for name in NAMES:
-            value = getattr(one, name, None)
-            if isinstance(value, os.PathLike):
-                setattr(one, name, os.fspath(value))
-            elif _are_paths(value):
-                setattr(one, name, tuple(map(os.fspath, value or ())))
-            elif is_given(value):
-                setattr(one, name, open_memory(value, name=f"task.{name}"))
+            if is_given(value := getattr(one, name, None)):
+                setattr(one, name, source_of(value, name=f"task.{name}"))
         train = getattr(one, "train", "")
         packaged = [name for name in HELD_OUT if isinstance(getattr(one, name, None), Packaged)]
         if packaged and not isinstance(train, Packaged):
@@ -97,6 +92,24 @@ def settle(task: Any) -> None:
                 setattr(one, name, None if name == HELD_OUT[0] else "")
             if train:
                 logging.getLogger("flaxft").info("the packaged %s are left out, because task.train is data of your own", " and ".join(packaged))
+
+
+def source_of(value: Any, *, name: str) -> str | tuple[str, ...] | InMemory:
+    """What a split is set to, as a config has it: a path, several, records in memory, or of a number from 0 to 1 the share that it is. Raises UserError."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, float) and 0.0 < value < 1.0:
+        return f"{100 * value:.6g}%"
+    if isinstance(value, list | tuple) and _are_paths(value):
+        return tuple(map(os.fspath, value))
+    if isinstance(value, str | InMemory):
+        return value
+    return open_memory(value, name=name)
+
+
+def open_path(path: str | tuple[str, ...]) -> Source:
+    """The records of a file, or of several, as the train split."""
+    return open_source(path, split="train")
 
 
 def with_default(task: Any, *, max_examples: int | None = None) -> Any:
@@ -126,11 +139,9 @@ def _num_records(task: Any, most: int) -> int:
         log.removeFilter(silence)
 
 
-def _are_paths(value: Any) -> bool:
+def _are_paths(value: Sequence[Any]) -> bool:
     """Whether a list holds the paths of several files, and no texts."""
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str | os.PathLike) for one in value):
-        return False
-    return all(isinstance(one, os.PathLike) or FILE.fullmatch(one) or os.path.exists(one) for one in value)
+    return bool(value) and all(isinstance(one, os.PathLike) or (isinstance(one, str) and (FILE.fullmatch(one) or os.path.exists(one))) for one in value)
 
 
 def _tasks(task: Any) -> list[Any]:

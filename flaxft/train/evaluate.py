@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from flaxft.data.base import Batch, Source
+from flaxft.data.base import Batch, Record, Source
 from flaxft.data.items import Items
 from flaxft.data.packing import MULTIPLE, Shape, fill_rows, position_cost, round_up
 from flaxft.data.pipeline import Pipeline
+from flaxft.errors import UserError, reason
 from flaxft.models.base import Params
 from flaxft.sharding import compiler_options, num_row_shards, put, replicated, rows
 from flaxft.tasks.base import Task
@@ -24,6 +25,9 @@ TOKENS_OF = {"cpu": 2048}
 SAMPLE = 1024  # examples that the row length is chosen by
 
 
+Metric = Callable[[Sequence[Record], Sequence[dict[str, Any]]], float]  # a user's own: of a split's records, and of what is predicted of each
+
+
 class Result(NamedTuple):
     metrics: dict[str, float]
     decoded: list[dict[str, Any]]  # one per record, in order
@@ -33,14 +37,16 @@ class Result(NamedTuple):
 class Evaluator:
     """The forward pass of a task's model, compiled once per shape."""
 
-    def __init__(self, task: Task, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh):
+    def __init__(self, task: Task, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh, *, metrics: Mapping[str, Metric] | None = None):
+        """metrics: a user's own by name, which are computed beside the task's."""
+
         def forward(params: Params, frozen: Params, batch: Batch) -> tuple[Any, Any]:
             return judge(nnx.merge(graphdef, params | frozen)(batch, deterministic=True), batch)
 
         def judge(outputs: Any, batch: Batch) -> tuple[Any, Any]:
             return task.predict(outputs, batch), task.loss(outputs, batch)
 
-        self._task, self._mesh = task, mesh
+        self._task, self._mesh, self._metrics = task, mesh, dict(metrics or {})
         # every process gets all predictions: scores are no sums over shards
         self._jit = jax.jit(forward, out_shardings=replicated(mesh))
         self._judge = jax.jit(judge)
@@ -108,7 +114,8 @@ class Evaluator:
         loss = sum(total / weight if weight else 0.0 for total, weight in totals.values())
         fitted = dict(self._task.calibrate(decoded, records) if calibration is None else calibration)
         decoded = [self._task.calibrated(one, fitted) for one in decoded]
-        return Result({"loss": loss} | self._task.score(decoded, records, fitted), decoded, fitted)
+        scores = {"loss": loss} | self._task.score(decoded, records, fitted)
+        return Result(scores | own_scores(self._metrics, records, decoded, taken=scores), decoded, fitted)
 
     def _forward(self, params: Params, frozen: Params, pipeline: Pipeline, shape: Shape) -> Iterator[tuple[Batch, Any]]:
         """Host batches with their fetched results, one behind: the device computes the next while the host takes apart the last."""
@@ -120,6 +127,20 @@ class Evaluator:
             waiting = batch, result
         if waiting:
             yield waiting[0], jax.device_get(waiting[1])
+
+
+def own_scores(metrics: Mapping[str, Metric], records: Source, decoded: Sequence[dict[str, Any]], *, taken: Collection[str]) -> dict[str, float]:
+    """What a user's own metrics give. Raises UserError for one that fails, gives no number, or has the name of one of the task's (`taken`)."""
+    found: dict[str, float] = {}
+    listed = list(records) if metrics else []
+    for name, metric in metrics.items():
+        if name in taken:
+            raise UserError(f"metrics[{name!r}] has the name of a metric of the task; give it another one")
+        try:
+            found[name] = float(metric(listed, decoded))
+        except Exception as error:
+            raise UserError(f"metrics[{name!r}] failed on {records.name}: {type(error).__name__}: {reason(error)}; mend the function") from error
+    return found
 
 
 def eval_shape(

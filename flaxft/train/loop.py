@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from flaxft.sharding import infer, make_mesh, num_row_shards, put, rows
 from flaxft.tasks.base import fits_head, fits_kind
 from flaxft.train import prepare
 from flaxft.train import state as states
-from flaxft.train.evaluate import Evaluator, Result, eval_shape, improves
+from flaxft.train.callbacks import Callback, Callbacks
+from flaxft.train.evaluate import Evaluator, Metric, Result, eval_shape, improves
 from flaxft.train.finish import Trained, finish
 from flaxft.train.lock import Lock
 from flaxft.train.meter import Meter
@@ -44,8 +46,13 @@ AHEAD = 2  # steps dispatched beyond the one that is computed: enough to hide th
 AHEAD_OF = {"cpu": 0}
 
 
-def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
+def run(
+    cfg: Config, workdir: str | Path, *, callbacks: Sequence[Callback] = (), metrics: Mapping[str, Metric] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Trains, evaluates every split that has a path with the best weights, and returns what results.json holds. Run again, it resumes.
+
+    callbacks: objects that are told of log lines, evaluations, checkpoints and the end. metrics: functions of your own by name, of a split's records and what
+    is predicted of each (the dicts of predictions/SPLIT.jsonl), which are scored and logged beside the task's.
 
     Raises UserError and Interrupted (a checkpoint was saved before); both have an `exit_code`.
     """
@@ -57,7 +64,7 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
     try:
         cfg.check()
         with contextlib.closing(writer), Signals() as signals, Heartbeat(cfg.watchdog, workdir) as heart, contextlib.ExitStack() as stack:
-            return _run(cfg, workdir, writer, signals, heart, stack)
+            return _run(cfg, workdir, writer, signals, heart, stack, Callbacks(callbacks), metrics or {})
     except OSError as error:
         if error.errno not in errors.DISK_ERRORS:
             raise
@@ -68,7 +75,10 @@ def run(cfg: Config, workdir: str | Path) -> dict[str, Any]:
         logging.getLogger("flaxft").removeHandler(handler)
 
 
-def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: Heartbeat, stack: contextlib.ExitStack) -> dict[str, Any]:
+def _run(
+    cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: Heartbeat, stack: contextlib.ExitStack, calls: Callbacks,
+    own_metrics: Mapping[str, Metric],
+) -> dict[str, Any]:  # fmt: skip
     def poll() -> None:
         """Called all along: says that the run lives, and raises Interrupted where it is to stop."""
         heart.beat()
@@ -122,7 +132,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     # ---- every shape is compiled before the first step ------------------------------------------------------------------------------------------
     began = time.perf_counter()
     step_fn = TrainStep(make_loss_fn(task, state.graphdef), tx, seed=cfg.seed, shardings=shardings)
-    evaluator = Evaluator(task, state.graphdef, mesh)
+    evaluator = Evaluator(task, state.graphdef, mesh, metrics=own_metrics)
 
     def empty(shape: Shape) -> Batch:
         return put(pipeline.empty(shape), rows(mesh))
@@ -173,6 +183,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
             found[name] = result.metrics
             shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
             writer.scores(step, name, shown)
+            calls.on_evaluation(step, name, result.metrics)
             if calibration is None:
                 after["calibration"] = result.calibration
                 better, value = improves(result.metrics, task.main_metric, after["best"] and after["best"]["value"])
@@ -186,6 +197,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
     def save() -> None:
         writer.sync()  # before the checkpoint, which must not know more than the file
         checkpointer.save(step, states.saved(state), progress)
+        calls.on_checkpoint(step, workdir / "checkpoints" / str(step))
 
     # ---- train ----------------------------------------------------------------------------------------------------------------------------------
     batches = pipeline.batches(plan, step, num_steps, threads=cfg.data.threads)
@@ -211,7 +223,7 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
             if stuck is not None:
                 steps = range(stuck - NON_FINITE_LIMIT, stuck)
                 raise NonFiniteError(prepare.not_finite(inputs, {s + 1: pipeline.record_ids(plan, s) for s in steps}, workdir))
-            meter.write(evals=evaluate() if evaluates else None)
+            calls.on_log(step, meter.write(evals=evaluate() if evaluates else None))
             if saves or progress["stopped"] or (evaluates and (progress["best"] or {}).get("step") == step):
                 save()
                 meter.restart()
@@ -233,4 +245,6 @@ def _run(cfg: Config, workdir: Path, writer: Writer, signals: Signals, heart: He
         return evaluator.evaluate(params, state.frozen, items[name], records[name], shape, calibration=best["calibration"], poll=poll)
 
     trained = Trained(cfg, checkpoint, inputs, plan.steps_per_epoch, step, progress["best"], workdir, mesh.devices.ravel().tolist(), choices)
-    return finish(trained, scored, score, meter.results, writer, poll)
+    results = finish(trained, scored, score, meter.results, writer, poll)
+    calls.on_end(results)
+    return results

@@ -91,9 +91,11 @@ class Meter:
         self._buffer.clear()
         return in_a_row
 
-    def write(self, *, evals: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        """Records the fetched steps; `evals` belongs to the newest. The clock runs again from here."""
+    def write(self, *, evals: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, float]:
+        """Records the fetched steps; `evals` belongs to the newest, whose numbers are returned, if there is one. The clock runs again from here."""
+        numbers: dict[str, float] = {}
         if self._records:
+            numbers = {name: value for name, value in self._records[-1].items() if name != "step"}
             self._records[-1] |= evals or {}
             for record in self._records:
                 self._writer.record(record)
@@ -115,7 +117,9 @@ class Meter:
             figures = {name: value for name, value in speed.items() if value is not None}
             figures |= {"padding_fraction": self.padding_fraction, "memory_bytes": memory_bytes(self._devices)}
             self._writer.progress(last["step"], self._num_steps, "  ".join(parts), figures=figures)
+            numbers |= figures
         self.restart()
+        return numbers
 
     @property
     def padding_fraction(self) -> float:
