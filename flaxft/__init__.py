@@ -1,11 +1,12 @@
 """flaxft fine-tunes BERT-family encoders in JAX: `python -m flaxft.main --config=configs/ner.py`.
 
-From Python: `cfg = flaxft.config("ner")` is a config, `flaxft.run(cfg, workdir)` trains it, `flaxft.load(workdir).predict([...])` applies the result.
+From Python: `flaxft.finetune(df, text="body", label="queue")` trains on data in memory and returns the predictor; `cfg = flaxft.config("ner")` is a config,
+`flaxft.run(cfg, workdir)` trains it, `flaxft.load(workdir).predict([...])` applies the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,24 @@ from flaxft import runtime
 from flaxft.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from flaxft.config import Config
+    from flaxft.finetuning import finetune
     from flaxft.predict import Predictor
     from flaxft.sharding import Mesh
     from flaxft.tasks.base import Task
+    from flaxft.train.callbacks import Callback
+    from flaxft.train.evaluate import Metric
 
-__all__ = ["__version__", "load", "run", "runtime"]
+__all__ = ["Callback", "__version__", "finetune", "load", "run", "runtime"]
 
 
-def run(cfg: Any, workdir: str) -> dict[str, Any]:
+def run(
+    cfg: Config, workdir: str | Path, *, callbacks: Sequence[Callback] = (), metrics: Mapping[str, Metric] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Trains `cfg` in `workdir` and returns what results.json holds; see `flaxft.train.loop.run`."""
     from flaxft.train.loop import run as run_loop
 
-    return run_loop(cfg, workdir)
+    return run_loop(cfg, workdir, callbacks=callbacks, metrics=metrics)
 
 
 def load(
@@ -37,9 +44,17 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    """`flaxft.config("intent")` without an import before it; see `flaxft.config.from_file`."""
-    if name != "config":
-        raise AttributeError(f"module 'flaxft' has no attribute {name!r}")
-    import flaxft.config as config
+    """What takes a while to import, when it is asked for: `flaxft.finetune`, `flaxft.Callback`, and `flaxft.config("intent")` without an import before it."""
+    if name == "config":
+        import flaxft.config as config
 
-    return config
+        return config
+    if name == "finetune":
+        from flaxft.finetuning import finetune
+
+        return finetune
+    if name == "Callback":
+        from flaxft.train.callbacks import Callback
+
+        return Callback
+    raise AttributeError(f"module 'flaxft' has no attribute {name!r}")

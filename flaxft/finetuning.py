@@ -114,7 +114,10 @@ def _named_task(task: str | Task | None, train: Given, *, text: str | Sequence[s
 def _set(cfg: Config, name: str, value: Any) -> None:
     """A field by its name, dotted or alone. Raises UserError for one that there is not, or that several sections have."""
     sections = {field.name: one for field in dataclasses.fields(cfg) if dataclasses.is_dataclass(one := getattr(cfg, field.name))}
-    places: dict[str, list[tuple[Any, str, str]]] = {field.name: [(cfg, field.name, field.name)] for field in dataclasses.fields(cfg) if field.name not in sections}
+    places: dict[str, list[tuple[Any, str, str]]] = {}  # name -> owner, field and full name of each field that is called so
+    for field in dataclasses.fields(cfg):
+        if field.name not in sections:
+            places[field.name] = [(cfg, field.name, field.name)]
     for section, owner in sections.items():
         for field in dataclasses.fields(owner):
             place = (owner, field.name, f"{section}.{field.name}")
