@@ -79,7 +79,7 @@ class Checkpoint:
     modules: Modules | None = None  # None where no modules.json lies beside it
     arrays: Mapping[str, Any] | None = None  # where several files hold them, as of a run's best step: by path, as flaxft.models.weights.Stored
     # Made for vectors of whole texts: it has a sentence-transformers pooling, or it is an encoder alone, without a masked language model's head, whose pooler
-    # was never trained. (A pooler that was has a bias that is not 0; next-sentence prediction trained BERT's.)
+    # was never trained. (Its bias is still 0; that of a BERT, which next-sentence prediction trained, is not.) Where no pooler is there, nothing tells.
     is_sentence_encoder: bool = False
 
 

@@ -93,7 +93,7 @@ class Pretrained:
         if run:
             is_sentence_encoder = run.is_sentence_encoder
         else:
-            is_sentence_encoder = _pools(modules, found) or (kind == HEADLESS and bool(stored) and not _has_trained_head(stored, where=directory))
+            is_sentence_encoder = _pools(modules, found) or (kind == HEADLESS and _has_untrained_pooler(stored, where=directory))
         return Checkpoint(
             name=self.path,
             directory=directory,
@@ -411,17 +411,16 @@ def _family(config: Mapping[str, Any], where: Path) -> type[Encoder]:
         family: type[Encoder] | None = getattr(importlib.import_module(f"flaxft.models.{file.stem}"), "ENCODER", None)
         if family is not None:
             return family
-    raise UserError(f"{where}: {_unknown_family(given)}")
+    raise UserError(f"{where}: {unknown_family(given, families())}")
 
 
-def _unknown_family(given: Any) -> str:
-    """Why a model_type is not read: it is misspelt, it is missing, or it is another family's."""
-    known = families()
+def unknown_family(given: Any, known: Sequence[str]) -> str:
+    """Why a model_type is none of the `known` ones, which are read: it is misspelt, it is missing, or it is another family's."""
     reads, more = f"flaxft reads {', '.join(known)}", "docs/migrating.md says what there is for others"
     if not isinstance(given, str) or not given.strip():
         return f"model_type is {given!r}; {reads}; if the weights are one of these, add a line such as \"model_type\": {json.dumps(known[0])}"
     plain = re.sub(r"[\s_-]+", "_", given.strip().lower())
-    if plain in known:
+    if plain in known and plain != given:
         return f"model_type is {given!r}, which is written {plain!r}; correct it there"
     if _is_known_elsewhere(plain):
         return f"model_type is {given!r}, another family of models; {reads}; take a checkpoint of these, and {more}"
@@ -444,12 +443,12 @@ def _pools(modules: Modules | None, directory: Path) -> bool:
     return any((directory / name).is_file() for name in SETTINGS)
 
 
-def _has_trained_head(stored: Mapping[str, Stored], *, where: Path) -> bool:
-    """Whether an encoder comes with a masked language model's head, or with a pooler that was trained: its bias is 0 until then."""
+def _has_untrained_pooler(stored: Mapping[str, Stored], *, where: Path) -> bool:
+    """Whether an encoder comes with a pooler as it was drawn, whose bias is 0, and without a masked language model's head."""
     if any(re.search(r"(^|[./])(cls|predictions)[./]", name) for name in stored):
-        return True
+        return False
     biases = [tensor for name, tensor in stored.items() if re.search(r"(^|[./])pooler[./]dense[./]bias$", name)]
-    return any(read_array(bias, where=where).any() for bias in biases)
+    return bool(biases) and not any(read_array(bias, where=where).any() for bias in biases)
 
 
 def _num_outputs(stored: Mapping[str, Stored]) -> int | None:

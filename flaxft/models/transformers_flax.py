@@ -20,10 +20,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxft.data.base import Batch
-from flaxft.errors import UserError, nearest
+from flaxft.errors import UserError
 from flaxft.models.base import EncoderOutput, Key
 from flaxft.models.heads import ChoiceHead, MeanHead, MlmHead, MlmTransform, SequenceHead, SpanHead, TokenHead
-from flaxft.models.hf import Pretrained
+from flaxft.models.hf import Pretrained, unknown_family
 
 # What would change the computation, and the Flax classes pass over without a word.
 REQUIRED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute", "sinusoidal_pos_embds": False, "pruned_heads": {}}
@@ -286,7 +286,7 @@ class TransformersFlax(Pretrained):
     def _abstract(self, config: Mapping[str, Any], *, where: Path) -> Any:
         model_type = str(config.get("model_type"))
         if model_type not in FAMILIES:
-            raise UserError(f"{where}: model_type is {model_type!r}; known here are {sorted(FAMILIES)}{nearest(model_type, FAMILIES)}")
+            raise UserError(f"{where}: {unknown_family(model_type, sorted(FAMILIES))}")
         try:
             return nnx.eval_shape(lambda: self._build(FAMILIES[model_type], config, seed=0))
         except UserError as error:

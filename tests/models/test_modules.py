@@ -170,14 +170,14 @@ def masked(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "is_sentence_encoder"),
     [
-        (lambda directory: None, True),  # an encoder alone
+        (lambda directory: None, False),  # an encoder alone, of which nothing tells
         (lambda directory: pooler(directory, 0.0), True),  # its pooler is as it was drawn: nobody trained it
         (lambda directory: pooler(directory, 0.1), False),  # next-sentence prediction did
         (masked, False),
         (lambda directory: modules(directory, "Transformer", "Pooling"), True),
         (lambda directory: (modules(directory, "Transformer", "Pooling"), pooler(directory, 0.1)), True),
         (lambda directory: (directory / "sentence_bert_config.json").write_text("{}"), True),
-        (lambda directory: modules(directory, "Transformer"), True),
+        (lambda directory: (masked(directory), pooler(directory, 0.0)), False),
         (lambda directory: (modules(directory, "Transformer"), pooler(directory, 0.1)), False),  # a cross-encoder's
     ],
 )

@@ -165,7 +165,7 @@ def test_packed_rows_are_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "albert"}, "model_type is 'albert'; known here are"),
+        ({"model_type": "albert"}, "model_type is 'albert', another family of models; flaxft reads bert, distilbert, electra, roberta"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key', understood is 'absolute'"),
         ({"is_decoder": True}, "is_decoder is True, understood is False"),
         ({"vocab_size": 99}, "of another shape"),
