@@ -21,7 +21,7 @@ MAX_CELL = 1 << 27  # characters in one CSV cell; Python's own limit of 131072 i
 TAB = "\t"
 DELIMITERS = {",": "commas", TAB: "TABs", ";": "semicolons", "|": "vertical bars"}
 SEP = re.compile(r'"?sep=(.)"?\r?\n')  # what Excel writes above the header
-RULE = re.compile(r"\A[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-{3,}:?[ \t]*\|[ \t|:-]*\r?(\n|\Z)")  # the second line of a table of Markdown
+RULE = re.compile(r"\|?[ \t]*:?-{3,}:?[ \t]*\|[ \t|:-]*")  # the second line of a table of Markdown
 CUT = ("unexpected end of data", "field larger than field limit")  # Python's words for a quote that is not closed
 log = logging.getLogger("flaxft")
 
@@ -248,7 +248,7 @@ def _check(table: Table, *, own: str) -> None:
         raise UserError(f"{where}: the names stand in single quotes ({', '.join(names)[:80]}); write double quotes around cells, or none")
     if not found.num_records:
         return
-    if RULE.search(file.head):
+    if RULE.fullmatch(next(iter(file.head.split(NEWLINE)[1:2]), "").strip()):
         raise UserError(f"{where}: a table of Markdown, with a rule of dashes below its names; write it as CSV")
     check_header(names, found.columns[: len(names)], where, num_blank_lines=_num_blank(file.head), has_tabs=delimiter == TAB)
     if table.layout.has_quotes and (row := found.first_swallowed(delimiter=delimiter)) is not None:
