@@ -9,6 +9,7 @@ Of several parts (a mixture of tasks) each has its share of every step, and goes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,9 @@ ATTENTION_FACTOR = 6.0
 # A further shape has to save a run the work of so many tokens. Starting with one more takes MiniLM on two cores 0.7 s where the compile cache has it and 3 s
 # where not, as in the first run with some data, in which steps compute 1,600 and 7,000 positions: this lies between the two.
 WORTH = 4096.0
+# The cipher of the bijection walks 16 bits until it meets a number below N, which takes 2 ms where N is 8 and 0.1 ms where N is 100. Plan and pipeline ask
+# for the same ones: with fewer items than this they are remembered.
+FEW = 500
 
 
 class Shape(NamedTuple):
@@ -136,11 +140,18 @@ def _draw(num_items: int, batch_size: int, parts: Sequence[Part], *, seed: int, 
 
 
 def _shuffled(position: int, num_items: int, *, seed: int, epoch: int, part: int = 0) -> int:
+    # its key has 32 bits, and 40503 is odd: distinct epochs, distinct keys
+    key = (seed * 2654435761 + epoch * 40503 + part * 2246822519 + 1) % 2**32
+    return (_bijection_of_few if num_items < FEW else _bijection)(position, num_items, key)
+
+
+def _bijection(position: int, num_items: int, key: int) -> int:
     from grain.experimental import index_shuffle
 
-    # index_shuffle is a keyed bijection (a cipher), so no array of N is ever made; its key has 32 bits, and 40503 is odd: distinct epochs, distinct keys
-    key = (seed * 2654435761 + epoch * 40503 + part * 2246822519 + 1) % 2**32
-    return int(index_shuffle(position, max_index=num_items - 1, seed=key, rounds=4))
+    return int(index_shuffle(position, max_index=num_items - 1, seed=key, rounds=4))  # a cipher, so no array of N is ever made
+
+
+_bijection_of_few = functools.lru_cache(maxsize=10_000)(_bijection)
 
 
 def make_parts(num_items: Mapping[str, int], *, weights: Mapping[str, float], temperature: float) -> tuple[Part, ...]:
