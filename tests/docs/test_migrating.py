@@ -18,6 +18,7 @@ from flaxft.checkpoint import Checkpointing
 from flaxft.command import _find, from_file
 from flaxft.config import Config, Eval
 from flaxft.data.pipeline import Data
+from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
 from flaxft.log import Log
 from flaxft.main import MODES
@@ -122,7 +123,8 @@ def test_a_saved_model_has_the_names_of_its_labels(tmp_path):
     tiny.corpus(tmp_path / "train.conll")
     source = Pretrained(path=str(tmp_path / "encoder"))
     checkpoint = source.open()
-    task = TokenClassification(train=str(tmp_path / "train.conll")).resolve(None, checkpoint)
+    tokenizer = load_tokenizer(checkpoint.directory, vocab_size=checkpoint.encoder.vocab_size, max_length=checkpoint.encoder.max_length)
+    task = TokenClassification(train=str(tmp_path / "train.conll")).resolve(tokenizer, checkpoint)
     loaded = source.load(checkpoint, task.head, reuse_head=False, seed=0)
     write(tmp_path / "out", loaded.params, loaded.encoder, checkpoint.config, kind="token", labels=task.labels)
     saved = json.loads((tmp_path / "out" / "config.json").read_text())
