@@ -78,6 +78,8 @@ LAYOUTS = [
     ("SWAG", records(sent1=text, sent2=text, ending0=text, ending1=text, label=[0, 1]), "MultipleChoice", {}),
     ("relation", records(sentence=lambda i: f"<e1>a</e1> of <e2>b</e2> {text(i)}", relation=["Cause(e1,e2)", "Other"]), "RelationClassification", {}),
     ("relation by places", records(tokens=TOKENS, head=[[0, 1]], tail=[[1, 2]], relation=["a", "b"]), "RelationClassification", {}),
+    ("a question and many others", records(question_1=["what is the card for", "where is my card"], question_2=text, similar=[0, 1]), ONE,
+     {"text_columns": ("question_1", "question_2")}),
     ("a list of one number", records(text=text, label=[[3], [1], [2]]), ONE, {"label_column": "label"}),
     ("numbered texts", records(text_1=text, text_2=lambda i: text(i + 9), same=["yes", "no"]), ONE, {"text_columns": ("text_1", "text_2")}),
     ("lettered texts", records(a_textA=text, a_textB=lambda i: text(i + 9), same=["0", "1"]), ONE, {"text_columns": ("a_textA", "a_textB")}),
@@ -105,10 +107,19 @@ REFUSED = [
         ["no task can be told", "'3' (words)"],
     ),
     ("numbers alone", records(a=lambda i: i, b=[1.5, 2]), ["no task can be told", "'a' (ids)"]),
-    ("two texts without names", records(left=text, right=lambda i: text(i + 1), label=NAMES), ["'left', 'right' all hold texts", "text_columns=left"]),
-    ("two labels", records(text=text, region=["north", "south"], team=NAMES), ["'region', 'team' could all be the label", "label_column=region"]),
+    (
+        "two texts without names",
+        records(mine=text, yours=lambda i: text(i + 1), label=NAMES),
+        ["'mine' (", "and 'yours' (", "may all be the text", "text_columns=mine"],
+    ),
+    (
+        "two labels",
+        records(text=text, region=["north", "south"], team=NAMES),
+        ["'region' ('north') and 'team' ('refund') may all be the label", "label_column=region"],
+    ),
     ("a summary", records(text=text, summary=lambda i: text(i + 5)), ["but none of 'summary' can be its label"]),
     ("words without sentences", records(word=WORDS, tag=["O", "O", "B-PER"]), ["a word a row", "where sentences end"]),
+    ("lists of sentences", records(title=text, source=lambda i: [text(3 * i + j) for j in range(3)]), ["none of 'source' can be its label"]),
     ("an empty label", records(text=text, label=[None]), ["but none of 'label' can be its label"]),
 ]
 

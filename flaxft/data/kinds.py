@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flaxft.data import roles
 from flaxft.data.base import Record, Records, Source
+from flaxft.data.plausible import kind_of
 from flaxft.errors import UserError
 
 NUM_LOOKED = 500  # records that are looked at, spread over all
 FEW_WORDS = 3  # from so many words a cell on, on average, a column holds texts
 FEW_LETTERS = 12  # the same of writing without blanks between words
-# Pairs whose columns are called so, before any single text. The first of each is also read where it stands alone.
-PAIRS = (
-    ("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("premise", "hypothesis"), ("question1", "question2"),
-    ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("question", "sentence"), ("query", "passage"), ("query", "document"),
-)  # fmt: skip
-TEXTS = (
-    "text sentence body utterance content message review tweet comment post query question document paragraph passage description transcript input abstract"
-    " snippet phrase headline title subject"
-).split()  # fmt: skip
-LABELS = (
-    "label_text label_name label labels category intent class target queue topic sentiment emotion emotions tags tag categories score rating stars grade gold"
-    " y output"
-).split()
-
-ID = re.compile(r"(?=\S*\d)[0-9a-fA-F-]{8,}|[A-Za-z]{0,6}[-_#:]?\d[\w-]*|https?://\S+")
-DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}\S*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( \d{1,2}:\d{2}\S*)?")
-# Names of columns that stand beside texts and labels, and are no label unless the user says so.
-BESIDE = re.compile(
-    r"(?i)(.*[_ ])?(ids?|idx|index|no|nr|number|date|time|timestamp|year|month|day|urls?|link|user|username|author|lang|language|locale|split|fold|source|file"
-    r"|filename|path|length|doc|page|line|offset|start|end|version|annotators?|.*_by|.*_at)"
-)
+LABELS = ("label_text", "label_name", "label", "labels", "category", "intent", "class")  # the first that is there, before any other name
 
 
 class Kind(NamedTuple):
@@ -52,7 +34,9 @@ class Columns:
     """Some records, and the kind of each of their columns. `asked_texts` and `asked_label` are what the user named: these are taken as they are."""
 
     def __init__(self, source: Source | Sequence[Record], *, asked_texts: Sequence[str] = (), asked_label: str = ""):
-        self.source: Source = Records("the records", "", source, range(1, len(source) + 1), ": record {}") if isinstance(source, Sequence) else source
+        self.source: Source = (
+            Records("the records", "", source, range(1, len(source) + 1), ": record {}") if isinstance(source, Sequence) else source
+        )  # fmt: skip
         step = max(1, len(source) // NUM_LOOKED)
         self.records: list[Record] = [source[i] for i in range(0, len(source), step)]
         names = list(dict.fromkeys(name for record in self.records for name in record))
@@ -75,51 +59,31 @@ class Columns:
 
     def texts(self) -> tuple[str, ...]:
         """The column of the text, or the two of a pair; () where there is none. Raises UserError where two columns could be it."""
-        if self.asked_texts:
+        if self.asked_texts or not self.of_kind("texts", "names"):
             return self.asked_texts
-        pair = next((pair for pair in PAIRS if all(self.named(name) for name in pair)), None)
-        if pair:
-            return tuple(map(self.named, pair))
-        held = self.of_kind("texts")
-        if len(held) == 2 and _is_numbered(*held):
-            return tuple(held)
-        called = next((column for name in TEXTS if (column := self.named(name)) and self.kinds[column].name in ("texts", "names")), "")
-        if called and (called in held or not held):
-            return (called,)
-        by_name = next((column for name in TEXTS if (column := self.named(name)) in held), "")
-        if by_name:
-            return (by_name,)
-        if len(held) > 1:
-            raise UserError(f"columns {', '.join(map(repr, held))} all hold texts; name the one, or the two of a pair: --config.task.text_columns={held[0]}")
-        return tuple(held)
+        return _or_none(lambda: roles.text_columns(self.source, ())) or ()
 
     def label(self, texts: Sequence[str]) -> str:
         """The column of the label, of whatever kind it is; "" where there is none. Raises UserError where two columns could be it."""
         if self.asked_label:
             return self.asked_label
-        rest = {name: kind for name, kind in self.kinds.items() if name not in texts and kind.name not in ("empty", "ids", "dates", "objects")}
-        called = next((self.named(name) for name in LABELS if self.named(name) in rest), "")
-        if called:
-            return called
-        found = [name for name, kind in rest.items() if kind.name in ("names", "numbers", "words") or _repeats(kind, len(self.records))]
-        found = [name for name in found if not BESIDE.fullmatch(name)]
-        if len(found) > 1:
-            raise UserError(f"columns {', '.join(map(repr, found))} could all be the label; name it: --config.task.label_column={found[0]}")
-        return found[0] if found else ""
+        usual = [*LABELS, *(name.casefold() for name in self.of_kind("words"))]
+        as_label = _or_none(lambda: roles.label_column(self.source, "", usual, texts=texts))
+        return as_label or _or_none(lambda: roles.label_column(self.source, "", (), texts=texts, names=roles.NUMBER_NAMES)) or ""
 
     def in_words(self, texts: Sequence[str]) -> str:
         """ "text in 'body'", "a pair of texts in 'premise' and 'hypothesis'"."""
         return f"{'a pair of texts' if len(texts) > 1 else 'text'} in {' and '.join(map(repr, texts))}"
 
 
-def _is_numbered(left: str, right: str) -> bool:
-    """Whether two names differ in their number or letter alone: question_1 and question_2, textA and textB."""
-    differ = [(a, b) for a, b in zip(left, right, strict=False) if a != b]
-    return len(left) == len(right) and differ in ([("1", "2")], [("a", "b")], [("A", "B")], [("0", "1")])
-
-
-def _repeats(kind: Kind, num: int) -> bool:
-    return kind.name in ("flags", "wholes") and kind.num_distinct <= num / 2
+def _or_none(guess: Callable[[], Any]) -> Any:
+    """What a guess gives, or None where no column fits. Raises UserError where several do."""
+    try:
+        return guess()
+    except UserError as error:
+        if str(error).startswith("no column"):
+            return None
+        raise
 
 
 def _kind(cells: Sequence[Any]) -> Kind:
@@ -150,9 +114,8 @@ def _name(filled: Sequence[Any]) -> str:
         counts = len(numbers) > 2 and all(b - a == numbers[1] - numbers[0] != 0 for a, b in itertools.pairwise(numbers))
         return "ids" if counts else "wholes" if all(number == int(number) for number in numbers) else "numbers"
     num_distinct = len(set(as_text))
-    for odd, pattern in (("ids", ID), ("dates", DATE)):
-        if num_distinct > len(as_text) / 2 and sum(bool(pattern.fullmatch(text)) for text in as_text) >= 0.9 * len(as_text):
-            return odd
+    if num_distinct > len(as_text) / 2 and (odd := kind_of(as_text)) in ("ids", "dates"):
+        return odd
     words = sum(len(text.split()) for text in as_text) / len(as_text)
     letters = sum(len(re.findall(r"[^\W\d_]", text)) for text in as_text if not text.isascii()) / len(as_text)
     is_long = words >= FEW_WORDS or letters >= FEW_LETTERS

@@ -23,7 +23,8 @@ LABEL_NAMES = """label labels category class classes target queue tag tags y sen
     annotation gold spam stance toxicity outcome cat cls""".split()
 NUMBER_NAMES = "score label target y rating stars similarity value grade points relevance price number mark gold output sts strength intensity valence".split()
 NO_TEXT = """id ids uuid guid date time timestamp created updated url uri link author user username lang language len length count hash index idx
-    file path num""".split()
+    file path num source split fold version year month day page line offset annotator annotators""".split()
+BESIDE = "title headline subject summary".split()  # texts that stand beside a longer one, which is then the text
 PAIRS = (("premise", "hypothesis"), ("anchor", "positive"))
 NUMBERED = re.compile(r"(.*?)[ _.\-]?([12ab]|first|second|left|right)", re.IGNORECASE)
 SIDES = ({"1": "2", "a": "b"}, {"first": "second", "left": "right"})
@@ -63,6 +64,9 @@ def text_columns(source: Source, asked: Sequence[str], *, others: Collection[str
     exact = [one for one in named if _folded(one.name) in TEXT_NAMES]
     if len(exact) == 1 and exact[0].num_words >= max(one.num_words for one in named):
         named = exact
+    main = [one for one in named if not _has_name(one.name, BESIDE)]
+    if len(main) == 1 and all(main[0].num_words > 1.5 * one.num_words for one in named if one not in main):
+        named = main
     if len(named) != (num or 1):
         raise _unclear("text", "task.text_columns", named, names, both=num != 1)
     return tuple(one.name for one in named)
@@ -146,7 +150,7 @@ def _can_be_label(column: Column, *, is_number: bool) -> bool:
 
 def _pair(columns: Sequence[Column]) -> tuple[str, str] | None:
     """Two columns of texts whose names differ in 1 and 2 alone, a and b, first and second; or one of `PAIRS`."""
-    by_name = {_folded(one.name): one.name for one in columns if one.num_values >= one.num_filled / 4}
+    by_name = {_folded(one.name): one.name for one in columns if one.num_values >= one.num_filled / 4 or one.num_words >= 3}
     found = [(by_name[one], by_name[other]) for one, other in PAIRS if one in by_name and other in by_name]
     for one in by_name:
         match = NUMBERED.fullmatch(one)

@@ -58,6 +58,7 @@ from flaxft.tasks.base import (
     interval_line,
 )
 
+FEW_NAMES = 20  # of which nothing is said by how many differ
 LABELS = ("labels", "label", "categories", "emotions", "tags")
 METRICS = ("macro_f1", "micro_f1", "samples_f1", "exact_match", "-hamming_loss", "micro_average_precision", "macro_average_precision", "-loss")
 OF_A_LABEL = ("precision", "recall", "f1")
@@ -128,6 +129,9 @@ class MultiLabelClassification:
             return None
         fields = {"text_columns": texts, "label_column": label}
         if columns.kinds[label].name == "words":
+            entries = [str(name) for cell in columns.values(label) for name in (cell if isinstance(cell, list) else [cell])]
+            if len(entries) >= FEW_NAMES and len(set(entries)) > len(entries) / 2:
+                return None  # another one nearly every time: sentences, and no labels
             return Claim(0.7, fields, f"{columns.in_words(texts)}, a list of labels in {label!r}")
         cells = set(map(str, columns.values(label)))
         for separator in (",", ";", "|"):
