@@ -68,6 +68,7 @@ from flaxft.tasks.base import (
 LABELS = ("label", "labels", "category", "intent")
 METRICS = ("accuracy", "macro_f1", "micro_f1", "mcc", "-loss")
 BALANCED = "balanced"
+MANY = 200  # labels up to which a report has all of them in its confusion matrix
 
 
 @dataclasses.dataclass
@@ -228,14 +229,19 @@ class SequenceClassification:
     def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
         """Confusion matrix, calibration, and the mistakes that were made with most confidence."""
         gold, predicted = self._gold_and_predicted(decoded, records)
-        counts = confusion(gold, predicted, len(self.labels)).tolist()
+        labels, counts, note = self.labels, confusion(gold, predicted, len(self.labels)), ""
+        if len(labels) > MANY:
+            mistaken = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
+            picked = np.sort(np.argsort(-mistaken, kind="stable")[:MANY])
+            labels, counts = tuple(labels[i] for i in picked), counts[np.ix_(picked, picked)]
+            note = f"The {MANY} labels with the most mistakes, of {len(self.labels):,}."
         wrong = sorted(np.flatnonzero(gold != predicted).tolist(), key=lambda i: -decoded[i].get("confidence", decoded[i]["score"]))
         rows = []
         for i, one in ((i, decoded[i]) for i in wrong[:NUM_SHOWN]):
             text = " | ".join(one[key] for key in ("text", "text_pair") if key in one)
             rows.append((cut_text(text), self.labels[gold[i]], one["label"], one.get("confidence", one["score"])))
         return [
-            Matrix("Confusion matrix", self.labels, tuple(map(tuple, counts))),
+            Matrix("Confusion matrix", labels, tuple(map(tuple, counts.tolist())), note=note),
             Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
             Table("Mistakes made with most confidence", ("text", "label", "given", "confidence"), tuple(rows), total=len(wrong)),
         ]

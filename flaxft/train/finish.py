@@ -24,6 +24,7 @@ from flaxft.verdict import Finding, Observations, contented, verdict
 
 MANY_LABELS = 20  # from which on the terminal shows the worst alone
 NUM_WORST = 5
+MANY_SCORES, NUM_SCORES = 200, 20  # of a text: with more labels a line of predictions would be longer than most texts
 
 
 class Trained(NamedTuple):
@@ -165,9 +166,18 @@ def _save_content(run: Trained, sections: Mapping[str, Sequence[Any]], *, conten
     )
 
 
+def largest_scores(decoded: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as predictions/SPLIT.jsonl has it: with the `NUM_SCORES` largest scores alone, where there are more than `MANY_SCORES` labels."""
+    found = {key: largest_scores(value) if isinstance(value, dict) and "scores" in value else value for key, value in decoded.items()}
+    scores = found.get("scores")
+    if isinstance(scores, dict) and len(scores) > MANY_SCORES:
+        found["scores"] = dict(sorted(scores.items(), key=lambda item: -item[1])[:NUM_SCORES])
+    return found
+
+
 def _write_predictions(folder: Path, split: str, task: Task, decoded: list[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
-    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in decoded))
+    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(largest_scores(one), ensure_ascii=False) + "\n" for one in decoded))
     for name, content in task.files(decoded).items() if isinstance(task, WritesFiles) else ():
         (folder / split).mkdir(exist_ok=True)
         files.write_text(folder / split / name, content)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import flaxft
-from flaxft.data.base import IGNORE
+from flaxft.data.base import IGNORE, Records
 from flaxft.data.items import build_items
 from flaxft.data.texts import longest_first
 from flaxft.data.tokenize import load_tokenizer
@@ -433,3 +433,13 @@ def test_each_main_metric_has_its_interval(main_metric):
     scores = dataclasses.replace(TASK, main_metric=main_metric).score(decoded, records, {})
     assert scores[f"{main_metric}/low"] < scores[main_metric] < scores[f"{main_metric}/high"]
     assert scores[f"{main_metric}/high"] - scores[f"{main_metric}/low"] < 0.25
+
+
+def test_a_confusion_matrix_of_thousands_of_labels_shows_those_with_the_most_mistakes():
+    labels = tuple(f"label {i}" for i in range(1000))
+    task = SequenceClassification(text_columns=("text",), label_column="label", labels=labels)
+    records = [{"text": "a", "label": labels[i]} for i in range(300)]
+    decoded = [{"text": "a", "label": labels[i if i < 100 else i + 1], "score": 0.5} for i in range(300)]
+    matrix = task.sections(decoded, Records("t", "0", records, range(300), ":{}"))[0]
+    assert len(matrix.labels) == len(matrix.counts) == 200 and matrix.note == "The 200 labels with the most mistakes, of 1,000."
+    assert matrix.labels[0] == "label 100" and matrix.counts[0][1] == 1

@@ -174,3 +174,10 @@ def test_a_baseline_that_fails_costs_no_scores(tmp_path, monkeypatch, capsys):
 def test_without_training_nothing_is_fitted(tmp_path):
     results = run(tiny.config(tmp_path, **{"num_steps": 0, "log.baseline": True}), tmp_path / "run")
     assert results["baselines"] == {} and {one["rule"] for one in results["verdict"]} <= {"rare_labels"}
+
+
+def test_a_line_of_predictions_has_the_largest_of_very_many_scores():
+    many = {f"label {i}": i / 1000 for i in range(1000)}
+    found = finish.largest_scores({"text": "a", "intent": {"label": "label 999", "scores": many}, "few": {"scores": {"a": 0.5}}})
+    assert len(found["intent"]["scores"]) == 20 and next(iter(found["intent"]["scores"])) == "label 999"
+    assert found["few"] == {"scores": {"a": 0.5}} and finish.largest_scores({"scores": many})["scores"]["label 980"] == 0.98
