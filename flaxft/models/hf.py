@@ -272,7 +272,8 @@ def write_flax(
 def _written_config(encoder: Encoder, config: Mapping[str, Any], *, kind: str, labels: Sequence[str], problem_type: str | None, dtype: str) -> str:
     if kind not in encoder.architectures:
         others = "with --target=stablehlo, onnx or int8 the model is exported all the same, and with sentence_transformers where it pools by the mean"
-        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head, only with {sorted(encoder.architectures)}; {others}")
+        mend = f"{others}; a run with task.pooling=cls has a class" if kind == MEAN else others
+        raise UserError(f"transformers has no {encoder.prefix} class with a {kind!r} head, only with {sorted(encoder.architectures)}; {mend}")
     numbered = {str(i): label for i, label in enumerate(labels)}
     changes: dict[str, Any] = {"architectures": [encoder.architectures[kind]], "dtype": dtype}
     if problem_type == "regression":

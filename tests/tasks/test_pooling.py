@@ -98,5 +98,5 @@ def test_the_head_of_a_checkpoint_that_pools_otherwise_is_not_taken(tmp_path):
 def test_no_class_of_transformers_has_it(tmp_path, family):
     _, task, _, loaded = prepare(tmp_path, family, settings=MEAN)
     config = json.loads((tmp_path / "encoder" / "config.json").read_text())
-    with pytest.raises(UserError, match=r"no bert class with a 'mean_sequence' head, .*--target=stablehlo, onnx or int8 .* sentence_transformers"):
+    with pytest.raises(UserError, match=r"no bert class with a 'mean_sequence' head, .*=stablehlo, onnx or int8 .* sentence_transformers .*pooling=cls"):
         write(tmp_path / "out", loaded.params, loaded.encoder, config, kind=task.kind, labels=task.labels)
