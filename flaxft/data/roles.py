@@ -88,7 +88,9 @@ def label_column(source: Source, asked: str, usual: Sequence[str], *, texts: Seq
         return next((name for name in usual if name in free), found)
     columns = [one for one in describe(source) if one.name in free and _can_be_label(one, is_number=names is NUMBER_NAMES)]
     named = [one for one in columns if _has_name(one.name, names)]
-    if not named:
+    if not columns:  # a column of one label alone is named as such when the labels are counted
+        named = [one for one in describe(source) if one.name in free and one.num_values == 1 and _has_name(one.name, names)]
+    elif not named:
         named = [one for one in columns if one.is_number or one.num_values <= max(2, one.num_filled / 3)]
     if len(named) > 1 and len(exact := [one for one in named if _folded(one.name) in names]) == 1:
         named = exact

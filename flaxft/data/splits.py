@@ -118,8 +118,7 @@ def with_default(task: Any, *, max_examples: int | None = None) -> Any:
         return dataclasses.replace(task, tasks={name: with_default(one, max_examples=max_examples) for name, one in tasks.items()})
     if getattr(task, "validation", "") is not None:
         return task
-    least = LEAST if max_examples is None else min(LEAST, max_examples)
-    if not paths(task).get("train") or least < LEAST or _num_records(task, least) < LEAST:
+    if not paths(task).get("train") or _num_records(task, max_examples) < LEAST:
         return dataclasses.replace(task, validation="")
     logging.getLogger("flaxft").info(
         "no validation split is given: %s of %s, by a hash of the text, are kept for it (task.validation=FILE names one, task.validation= has none)",
@@ -128,13 +127,16 @@ def with_default(task: Any, *, max_examples: int | None = None) -> Any:
     return dataclasses.replace(task, validation=DEFAULT)
 
 
-def _num_records(task: Any, most: int) -> int:
-    """Of the train split, counted in silence: what there is to say of it is said when it is opened to be learnt from."""
+def _num_records(task: Any, max_examples: int | None) -> int:
+    """Of the train split, counted in silence: what there is to say of it is said when it is opened to be learnt from.
+
+    All of it, and not the first `LEAST`: of a file that is sorted by label these have one label, and no column could be told to be its labels.
+    """
     log = logging.getLogger("flaxft")
     silence = lambda record: False  # noqa: E731
     log.addFilter(silence)
     try:
-        return len(task.records("train", max_examples=most))
+        return len(task.records("train", max_examples=max_examples))
     finally:
         log.removeFilter(silence)
 

@@ -136,3 +136,9 @@ def test_a_file_sorted_by_label_is_looked_at_from_end_to_end():
     records = [{"body": VALUES["T"](i), "side": "ab"[i // 3000]} for i in range(6000)]
     source = Records("own.csv", "0", records, range(6000), where_format=":{}")
     assert label_column(source, "", ("label",), texts=("body",)) == "side"
+
+
+def test_a_column_of_one_label_is_found_by_its_name():
+    records = [{"body": VALUES["T"](i), "target": "pos", "id": str(i)} for i in range(50)]
+    source = Records("own.csv", "0", records, range(50), where_format=":{}")
+    assert label_column(source, "", ("label",), texts=("body",)) == "target"

@@ -11,6 +11,7 @@ import pytest
 from flaxft.data.base import Packaged
 from flaxft.data.splits import open_split, paths, settle, share, with_default
 from flaxft.errors import UserError
+from flaxft.tasks.sequence_classification import SequenceClassification
 
 
 @dataclasses.dataclass
@@ -163,3 +164,10 @@ def test_a_list_of_paths_is_no_list_of_texts(tmp_path):
     assert [record["text"] for record in task.records("train")] == ["text a", "text b"]
     with pytest.raises(UserError, match=r"task\.train is a list of texts"):
         settle(Task(train=["a text. Like this.", "b"]))
+
+
+def test_the_default_looks_at_all_of_a_file_that_is_sorted_by_label(tmp_path):
+    """The first hundred records have one label alone."""
+    file = tmp_path / "sorted.csv"
+    file.write_text("content,target\n" + "".join(f"some text number {i} of the file,{'positive' if i < 200 else 'negative'}\n" for i in range(400)))
+    assert with_default(SequenceClassification(train=str(file))).validation == "10%"
