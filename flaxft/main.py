@@ -167,13 +167,13 @@ def _check_output(command: Command) -> None:
 def export(command: Command) -> None:
     from flaxft.export import base
 
-    target = "hf" if command.target is None else command.target
-    base.find(target)
+    if command.target is not None:
+        base.find(command.target)
     if command.workdir is None:
         raise UsageError("--workdir is missing; give the folder of a run")
     if not command.has_run:
         raise UserError(f"{command.workdir} holds no run; train first, or give another --workdir")
-    done = base.export(command.workdir, command.config, target=target, output=command.output, task=command.task, dtype=command.dtype)
+    done = base.export(command.workdir, command.config, target=command.target, output=command.output, task=command.task, dtype=command.dtype)
     for lines in done.values():
         print("\n".join(lines))
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from flaxft.config import Config
 from flaxft.models.base import Checkpoint
+from flaxft.models.heads import SEQUENCE_KINDS
 from flaxft.tasks.base import SetsPace, Several
 
 
@@ -72,7 +73,7 @@ def of_encoder(cfg: Config, checkpoint: Checkpoint) -> tuple[Config, tuple[Choic
         choices.append(Choice("optim.warmup", WARMUP, "usual"))
     task = _pooled(cfg.task, checkpoint)
     if task != cfg.task:
-        choices.append(Choice("task.pooling", SENTENCE_POOLING, "sentence encoder"))
+        choices.append(Choice("task.pooling", pooling_of(checkpoint), "sentence encoder"))
     of_optim = {one.field.removeprefix("optim."): one.value for one in choices if one.field.startswith("optim.")}
     return dataclasses.replace(cfg, task=task, optim=dataclasses.replace(cfg.optim, **of_optim)), tuple(choices)
 
@@ -96,6 +97,12 @@ def of_data(cfg: Config, checkpoint: Checkpoint, *, num_examples: int) -> tuple[
     return dataclasses.replace(cfg, num_epochs=num_epochs), (Choice("num_epochs", num_epochs, why),)
 
 
+def pooling_of(checkpoint: Checkpoint) -> str:
+    """How a sentence encoder's vectors are made: what its own modules say, where a sequence head can do that too, or the mean."""
+    own = checkpoint.modules.pooling if checkpoint.modules else None
+    return own if own in SEQUENCE_KINDS else SENTENCE_POOLING
+
+
 def _pooled(task: Any, checkpoint: Checkpoint) -> Any:
     """The task, whose sequence head pools as suits the encoder where the config did not say; of several tasks each."""
     if not checkpoint.is_sentence_encoder:
@@ -103,7 +110,7 @@ def _pooled(task: Any, checkpoint: Checkpoint) -> Any:
     if isinstance(task, Several):
         return dataclasses.replace(task, tasks={name: _pooled(one, checkpoint) for name, one in task.tasks.items()})  # type: ignore[type-var]
     has_open = "pooling" in {field.name for field in dataclasses.fields(task)} and task.pooling is None
-    return dataclasses.replace(task, pooling=SENTENCE_POOLING) if has_open else task
+    return dataclasses.replace(task, pooling=pooling_of(checkpoint)) if has_open else task
 
 
 def line(choices: Sequence[Choice]) -> str:

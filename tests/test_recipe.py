@@ -10,6 +10,7 @@ import pytest
 
 from flaxft import recipe
 from flaxft.config import Config
+from flaxft.models.base import Modules
 from flaxft.models.hf import Pretrained
 from flaxft.optim import Optim
 from flaxft.tasks.mixture import Mixture
@@ -18,8 +19,8 @@ from flaxft.tasks.sequence_classification import SequenceClassification
 from flaxft.tasks.token_classification import TokenClassification
 
 
-def checkpoint(hidden_size: int, *, is_sentence_encoder: bool = False) -> Any:
-    return SimpleNamespace(encoder=SimpleNamespace(hidden_size=hidden_size), is_sentence_encoder=is_sentence_encoder)
+def checkpoint(hidden_size: int, *, is_sentence_encoder: bool = False, own: str | None = None) -> Any:
+    return SimpleNamespace(encoder=SimpleNamespace(hidden_size=hidden_size), is_sentence_encoder=is_sentence_encoder, modules=None if own is None else Modules(own, False, ()))
 
 
 def completed(cfg: Config, of: Any, *, num_examples: int) -> tuple[Config, tuple[recipe.Choice, ...]]:
@@ -66,6 +67,9 @@ def test_a_number_of_steps_leaves_no_epochs_to_choose():
 def test_a_sentence_encoder_is_pooled_by_the_mean_where_nothing_is_said():
     found = [completed(config(), checkpoint(384, is_sentence_encoder=is_one), num_examples=100)[0].task.pooling for is_one in (True, False)]  # type: ignore[attr-defined]
     assert found == ["mean", None]
+    for own, pooling in (("cls", "cls"), ("max", "mean")):  # its own modules decide, where a sequence head can do the same
+        task = completed(config(), checkpoint(384, is_sentence_encoder=True, own=own), num_examples=100)[0].task
+        assert task.pooling == pooling  # type: ignore[attr-defined]
     asked = config(task=SequenceClassification(pooling="cls"))
     assert completed(asked, checkpoint(384, is_sentence_encoder=True), num_examples=100)[0].task == asked.task
     words = config(task=TokenClassification())

@@ -19,10 +19,12 @@ from typing import Any
 
 from flaxft import files, predict, version
 from flaxft.errors import UserError, nearest
+from flaxft.models.base import Encoder
 from flaxft.predict import Predictor
 from flaxft.tasks.base import Several
 
 NO_TARGETS = ("__init__", "base", "card", "reference")  # files of this folder that are no targets
+DIRECTORIES = ("hf", "sentence_transformers")  # targets that are taken where none is asked for: the first that has a place for the head
 INDEX = "export.json"  # in every export: what it is of, and the hash of each of its files
 
 
@@ -68,7 +70,7 @@ def export(
     workdir: str | Path,
     cfg: Any = None,
     *,
-    target: str = "hf",
+    target: str | None = None,
     output: str | Path | None = None,
     task: str | None = None,
     types: Sequence[type] = (),
@@ -76,34 +78,47 @@ def export(
 ) -> dict[Path, list[str]]:
     """Exports the best weights of the run in `workdir`; returns each folder that was written and the lines that tell of it.
 
-    cfg: the run's config with changes (paths of splits that were moved). target: a file of this folder. output: the folder, default
+    cfg: the run's config with changes (paths of splits that were moved). target: a file of this folder; None is `default_target`. output: the folder, default
     WORKDIR/export/TARGET. task: of a run of several tasks, the one; without it each goes into a folder of its own name. types: your own task and model classes.
     options: the target's own, such as `dtype="bfloat16"` of hf. Raises UserError, DamagedError.
     """
     workdir = files.path(workdir)
-    module = find(target)
+    given = {name: value for name, value in options.items() if value is not None}
+    if target is not None:
+        _check_options(target, given)
     if output is None and not files.is_local(workdir):
         raise UserError(f"{workdir} lies in a bucket, and an export is made on this machine; give --output=DIR")
-    given = {name: value for name, value in options.items() if value is not None}
-    known = [name for name in inspect.signature(module.write).parameters if name not in ("run", "folder")]
+    # float32, whatever the run computed in: what is written is compared with other software to the fifth digit
+    predictor = predict.load(workdir, types=types, dtype="float32") if cfg is None else predict.from_run(workdir, cfg, dtype="float32")
+    if isinstance(predictor.task, Several):
+        names = list(predictor.task.tasks) if task is None else [task]
+        parts = {name: predictor.only(name) for name in names}
+    elif task is not None:
+        raise UserError(f"--task={task} is for runs of several tasks, and {workdir} is of one; leave it out")
+    else:
+        parts = {"": predictor}
+    runs: dict[Path, tuple[str, Run]] = {}
+    for name, part in parts.items():
+        chosen = target or default_target(part.task.kind, part.encoder)
+        _check_options(chosen, given)
+        place = Path(output) if output is not None else workdir / "export" / chosen
+        runs[place / name if task is None or output is None else place] = chosen, Run(part, workdir, name or None)
+    for folder in runs:
+        check_place(folder)
+    return {folder: _export(find(chosen), chosen, run, folder, given) for folder, (chosen, run) in runs.items()}
+
+
+def default_target(kind: str, encoder: Encoder) -> str:
+    """The first of `DIRECTORIES` that has a place for a head of this kind."""
+    return next((name for name in DIRECTORIES if find(name).fits(kind, encoder)), DIRECTORIES[0])
+
+
+def _check_options(target: str, given: Mapping[str, Any]) -> None:
+    known = [name for name in inspect.signature(find(target).write).parameters if name not in ("run", "folder")]
     for name in given:
         if name not in known:
             allowed = f"it takes {', '.join(f'--{one}' for one in known)}" if known else "it has no such choice"
             raise UserError(f"--{name}={given[name]} is nothing that --target={target} can use; {allowed}")
-    # float32, whatever the run computed in: what is written is compared with other software to the fifth digit
-    predictor = predict.load(workdir, types=types, dtype="float32") if cfg is None else predict.from_run(workdir, cfg, dtype="float32")
-    place = Path(output) if output is not None else workdir / "export" / target
-    if isinstance(predictor.task, Several):
-        names = list(predictor.task.tasks) if task is None else [task]
-        places = {name: place if task is not None and output is not None else place / name for name in names}
-        runs = {folder: Run(predictor.only(name), workdir, name) for name, folder in places.items()}
-    elif task is not None:
-        raise UserError(f"--task={task} is for runs of several tasks, and {workdir} is of one; leave it out")
-    else:
-        runs = {place: Run(predictor, workdir)}
-    for folder in runs:
-        check_place(folder)
-    return {folder: _export(module, target, run, folder, given) for folder, run in runs.items()}
 
 
 def targets() -> list[str]:

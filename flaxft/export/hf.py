@@ -20,6 +20,7 @@ from flaxft.export import card, reference
 from flaxft.export.base import Run
 from flaxft.export.reference import INPUTS, Inputs, Logits
 from flaxft.models import hf
+from flaxft.models.base import Encoder
 from flaxft.models.modules import write_modules
 from flaxft.predict import Predictor
 from flaxft.tasks.base import Pools
@@ -28,6 +29,11 @@ BOUND = 1e-5  # x max(1, largest logit of the example): how far apart two float3
 DTYPES = ("float32", "bfloat16")
 NUM_STORED, STORED_LENGTH, STORED_CAP = 8, 16, 4 << 20  # examples whose logits go with the directory, tokens, and bytes: a vocabulary's take 120 kB a token
 REPORT, STORED = "parity.json", "reference.safetensors"
+
+
+def fits(kind: str, encoder: Encoder) -> bool:
+    """Whether transformers has a class of the encoder's family with a head of this kind."""
+    return kind in encoder.architectures
 
 
 def write(run: Run, folder: Path, *, dtype: str = "float32") -> list[str]:
@@ -86,7 +92,7 @@ def _parity(run: Run, folder: Path, dtype: str) -> dict[str, Any]:
     written = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)).astype(jnp.float32), predictor.params)
     ours = reference.logits_of(predictor, written)
     with quiet():
-        reader, theirs = _pytorch(predictor, folder) if importlib.util.find_spec("torch") else _read_back(predictor, folder)
+        reader, theirs = _pytorch(predictor, folder) if importlib.util.find_spec("torch") else read_back(predictor, folder)
         difference = reference.compare(found.tokens, ours, theirs, kind=kind)
         num_texts, num_different = tokenizer_differences(predictor, folder, found.texts)
     report = reference.report(found, difference, reader=reader, bound=BOUND) | {
@@ -128,7 +134,7 @@ def outputs_of(kind: str, model: Any, tensors: dict[str, Any]) -> Any:
     return outputs.last_hidden_state if kind == "embedding" else outputs.logits
 
 
-def _read_back(predictor: Predictor, folder: Path) -> tuple[str, Logits]:
+def read_back(predictor: Predictor, folder: Path) -> tuple[str, Logits]:
     """Without PyTorch: what flaxft itself reads of the directory."""
     source = hf.Pretrained(path=str(folder))
     loaded = source.load(source.open(), predictor.task.head, reuse_head=True, seed=0)

@@ -5,6 +5,7 @@ transformers itself has no class for such a head. Its encoder reads the director
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from flaxft import files
 from flaxft.data.tokenize import save_tokenizer
 from flaxft.errors import UserError
 from flaxft.export import card, reference
-from flaxft.export.base import Run, require
-from flaxft.export.hf import BOUND, REPORT, STORED, finish_tokenizer, quiet, store, tokenizer_differences
+from flaxft.export.base import Run
+from flaxft.export.hf import BOUND, REPORT, STORED, finish_tokenizer, quiet, read_back, store, tokenizer_differences
 from flaxft.export.reference import INPUTS, Inputs, Logits
 from flaxft.models import hf
+from flaxft.models.base import Encoder
 from flaxft.models.modules import write_modules
 from flaxft.predict import Predictor
 
@@ -26,12 +28,16 @@ KIND = "mean_sequence"  # of the head that is written
 DENSE = "2_Dense/model.safetensors"
 
 
+def fits(kind: str, encoder: Encoder) -> bool:
+    """Whether this layout has a place for a head of this kind."""
+    return kind == KIND
+
+
 def write(run: Run, folder: Path) -> list[str]:
     """Fills `folder`; returns lines that tell of it. Raises UserError."""
     predictor, task = run.predictor, run.predictor.task
     if task.kind != KIND:
         raise UserError("--target=sentence_transformers is for heads that see the mean of the tokens (task.pooling=mean); export this one with --target=hf")
-    require("sentence_transformers", "onnx", "torch")
     config = json.loads((predictor.model / "config.json").read_text(encoding="utf-8"))
     hf.write(folder, predictor.params, predictor.encoder, config, kind=hf.HEADLESS, labels=task.labels, problem_type=task.problem_type)
     save_tokenizer(predictor.tokenizer, predictor.model, folder)
@@ -51,7 +57,7 @@ def _parity(run: Run, folder: Path) -> dict[str, Any]:
     found = reference.examples(predictor, run.workdir)
     ours = reference.logits_of(predictor, predictor.params)
     with quiet():
-        reader, theirs = _pytorch(predictor, folder)
+        reader, theirs = _pytorch(predictor, folder) if importlib.util.find_spec("torch") else read_back(predictor, folder)
         difference = reference.compare(found.tokens, ours, theirs, kind=KIND)
         num_texts, num_different = tokenizer_differences(predictor, folder, found.texts)
     return reference.report(found, difference, reader=reader, bound=BOUND) | {

@@ -11,7 +11,7 @@ import pytest
 
 import flaxft
 from flaxft.errors import UserError
-from flaxft.export import hf, reference, sentence_transformers
+from flaxft.export import base, hf, reference, sentence_transformers
 from flaxft.models.base import flatten
 from flaxft.tasks.multilabel_classification import MultiLabelClassification
 from tests.export.untrained import untrained
@@ -64,3 +64,15 @@ def test_transformers_has_no_class_for_it(tmp_path):
     with pytest.raises(UserError, match=r"^transformers has no bert class with a 'mean_sequence' head, .*--target=stablehlo, onnx .*sentence_transformers"):
         hf.write(given, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_it_is_taken_where_transformers_has_no_class_and_needs_no_torch(tmp_path, monkeypatch):
+    given = untrained(tmp_path, "sequence_classification", pooling="mean")
+    assert base.default_target(given.predictor.task.kind, given.predictor.encoder) == "sentence_transformers"
+    assert base.default_target("sequence", given.predictor.encoder) == "hf"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    sentence_transformers.write(given, folder)
+    report = json.loads((folder / "parity.json").read_text())
+    assert report["passed"] and "torch is not installed" in report["reader"]
