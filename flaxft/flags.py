@@ -87,7 +87,7 @@ FLAGS = {
             "compare": "a file NAME.md for the table, and its picture beside it", "init": "the config file; the default is NAME.py here, after the data",
         }, ("predict", "export", "compare", "init"),
     ),
-    "target": Flag("TARGET", "hf (the default; sentence_transformers for heads over the mean), or another file of flaxft/export: flax_msgpack, stablehlo, onnx, int8, ...", ("export",)),
+    "target": Flag("TARGET", "hf (the default; of heads over the mean sentence_transformers), flax_msgpack, stablehlo, onnx, int8, ...", ("export",)),
     "task": Flag("NAME", "one task of a run of several; without it each goes into a folder of its own", ("export",)),
     "dtype": Flag("DTYPE", "of the weights in an export to hf: float32 (the default) or bfloat16", ("export",)),
     "topology": Flag("TPU", "a TPU such as v5e:2x4, v5e:16x16, v5p:2x2x1 or v6e:2x4; needs flaxft[tpu] and no TPU", ("compile",)),

@@ -20,7 +20,8 @@ from flaxft.tasks.token_classification import TokenClassification
 
 
 def checkpoint(hidden_size: int, *, is_sentence_encoder: bool = False, own: str | None = None) -> Any:
-    return SimpleNamespace(encoder=SimpleNamespace(hidden_size=hidden_size), is_sentence_encoder=is_sentence_encoder, modules=None if own is None else Modules(own, False, ()))
+    modules = None if own is None else Modules(own, False, ())
+    return SimpleNamespace(encoder=SimpleNamespace(hidden_size=hidden_size), is_sentence_encoder=is_sentence_encoder, modules=modules)
 
 
 def completed(cfg: Config, of: Any, *, num_examples: int) -> tuple[Config, tuple[recipe.Choice, ...]]:
