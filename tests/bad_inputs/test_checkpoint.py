@@ -65,12 +65,14 @@ SAVED = [
     ('{"config": {"type": "os.system"}, "facts": {}}', ["config.json", "'os.system'", "no part of flaxft"]),
     ('{"config": {"seed": 1}, "facts": {}}', ["config.json", "holds no Config"]),
 ]  # fmt: skip
+GIVEN = {"predict": [*SAME, "--input=x.txt"], "report": [], "compare": ["{tmp}/run", "{finished}"]}  # what a mode takes; the last two take no --config
 CONFIGS = [
-    Case(0, f"config.json {i}, {mode}", [*SAME, f"--mode={mode}", *(["--input=x.txt"] if mode == "predict" else [])], words, damage=saved_config(content))
+    Case(0, f"config.json {i}, {mode}", [*GIVEN.get(mode, SAME), f"--mode={mode}"], words, damage=saved_config(content),
+         config="-" if mode in ("report", "compare") else "")
     for i, (content, words) in enumerate(SAVED)
     for mode in MODES
-    if mode != "compile"  # which takes nothing from a run where a config file is given
-]
+    if mode not in ("compile", "init")  # which take nothing from a run
+]  # fmt: skip
 CONFIGS += [Case(0, "config.json without facts", SAME, ["config.json", "damaged"], damage=without_facts)]
 
 # ---- damage ---------------------------------------------------------------------------------------------------------------------------------------
