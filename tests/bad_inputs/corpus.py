@@ -86,7 +86,7 @@ def prepare(case: Case, folder: Path, tmp: Path, **places: Path) -> list[str]:
         config = str(config_file(tmp / "config.py", folder, *case.lines))
     if config != "-":
         arguments.insert(0, f"--config={config}")
-    if not any(one.startswith("--workdir=") for one in arguments) and "--mode=compare" not in arguments:  # which is told of runs by their folders alone
+    if not any(one.startswith("--workdir=") for one in arguments):
         arguments.insert(0, f"--workdir={tmp / 'run'}")
     return arguments
 
