@@ -39,7 +39,7 @@ SIZES = (
 )
 WARMUP = 0.1
 SENTENCE_POOLING = "mean"  # what sentence encoders were made with; [CLS] of most of them was never trained
-BAND = 8.0  # a rate further than this factor from the table's is worth a word
+BAND = 5.0  # a rate further than this factor from the table's is worth a word
 
 
 class Choice(NamedTuple):
