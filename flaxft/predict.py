@@ -236,7 +236,7 @@ def _answers(
     """What the caller gets: the scores that were asked for, and beside them the columns that were."""
     found = []
     for result, (_, record), read in zip(results, placed, rows, strict=True):
-        result = result if top_k is None else top_scores(result, top_k)
+        result = top_scores(result, top_k)
         found.append(result if keep is not None and not keep else inputs.with_columns(result, record, keep, read_columns=read))
     return found
 

@@ -16,6 +16,7 @@ import pytest
 from flaxft import inputs, predict
 from flaxft.data.pipeline import Data
 from flaxft.data.raw import read_raw
+from flaxft.data.scores import Scores
 from flaxft.data.tokenize import load_tokenizer
 from flaxft.errors import UserError
 from flaxft.models.hf import Pretrained
@@ -187,6 +188,25 @@ def test_so_many_scores(classifier):
     for wrong in (0, -1, True, "3", 1.5):
         with pytest.raises(UserError, match="top_k is"):
             classifier.predict(TEXTS, top_k=wrong)
+
+
+def test_thousands_of_labels_are_no_dict_a_text(make):
+    labels = tuple(f"label {i}" for i in range(300))
+    for task in (SequenceClassification(labels=labels), MultiLabelClassification(labels=labels)):
+        predictor = make(task)
+        rows = predictor._rows([inputs.Placed("x", {"text": text}) for text in TEXTS], name="x")
+        items = predictor._items(rows, use_cache=False)
+        (raw, *_) = predictor._results(rows, items, predictor._shape(items))
+        assert isinstance(raw["scores"], Scores)
+        full, cut = predictor.predict(TEXTS)[0], predictor.predict(TEXTS, top_k=4)[0]
+        assert type(full["scores"]) is dict
+        assert list(full["scores"]) == list(labels)
+        assert full["scores"] == raw["scores"]
+        assert all(round(score, 6) == score for score in full["scores"].values())
+        best = sorted(labels, key=full["scores"].get, reverse=True)[:4]
+        given = [label for label in cut.get("labels", []) if label not in best]
+        assert list(cut["scores"]) == [*best, *given]
+        json.dumps([full, cut])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ from jaxtyping import Array
 from flaxft.baseline import Baseline
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
+from flaxft.data.scores import largest
 from flaxft.models.base import Checkpoint, Encoder
 
 Terms = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the objective is the sum over terms of sum / weight
@@ -277,17 +277,19 @@ def unlabelled(task: Task, record: Record) -> Record:
     return task.unlabelled(record) if isinstance(task, Labelled) else record
 
 
-def top_scores(result: dict[str, Any], num: int) -> dict[str, Any]:
-    """The result with the `num` largest of its scores by label, the largest first, and those of the labels that it gives, where it has more.
+def top_scores(result: dict[str, Any], num: int | None) -> dict[str, Any]:
+    """The result with the `num` largest of its scores by label, the largest first, and those of the labels that it gives, where it has more; all with None.
 
     `{"label": "a", "scores": {"a": 0.7, "b": 0.1, "c": 0.2}}` becomes with num=2 `{"label": "a", "scores": {"a": 0.7, "c": 0.2}}`. Of several tasks, each.
     """
     scores = result.get("scores")
-    if isinstance(scores, Mapping) and len(scores) > num:
-        best = heapq.nlargest(num, scores, key=scores.__getitem__)
+    if isinstance(scores, Mapping) and num is not None and len(scores) > num:
+        best = largest(scores, num)
         given = result.get("labels")
         others = [label for label in given if label not in best] if isinstance(given, list) else []
         return result | {"scores": {label: scores[label] for label in (*best, *others)}}
+    if isinstance(scores, Mapping) and not isinstance(scores, dict):
+        return result | {"scores": dict(scores)}
     parts = {name: top_scores(part, num) for name, part in result.items() if name != "scores" and isinstance(part, dict)}
     return result | parts if parts else result
 

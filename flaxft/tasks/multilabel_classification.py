@@ -34,6 +34,7 @@ from flaxft.data.labels import (
 )
 from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
+from flaxft.data.scores import rounded, scores_of, values_of
 from flaxft.data.source import checked
 from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
@@ -215,7 +216,7 @@ class MultiLabelClassification:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "labels": [those from the threshold on], "scores": {label: probability}}`; of a pair "text" and "text_pair"."""
-        scores = dict(zip(self.labels, predictions[0]["scores"].tolist(), strict=True))
+        scores = scores_of(self.labels, predictions[0]["scores"])
         return {**named(self._texts(record)), "labels": self._given(scores, {}), "scores": scores}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
@@ -226,7 +227,7 @@ class MultiLabelClassification:
         return {f"threshold/{label}": float(one) for label, one in zip(self.labels, tuned, strict=True)}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
-        scores = {label: round(score, DIGITS) for label, score in decoded["scores"].items()}
+        scores = rounded(decoded["scores"], DIGITS)
         return decoded | {"labels": self._given(scores, calibration), "scores": scores}
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
@@ -398,7 +399,7 @@ class MultiLabelClassification:
 
     def _scores(self, decoded: Sequence[dict[str, Any]]) -> np.ndarray:
         """float64 (num_records, L)."""
-        return np.asarray([[one["scores"][label] for label in self.labels] for one in decoded], np.float64)
+        return np.asarray([values_of(one["scores"]) for one in decoded], np.float64)
 
 
 def _statistic(metric: str, gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> Statistic | None:

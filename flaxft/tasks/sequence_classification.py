@@ -31,6 +31,7 @@ from flaxft.data.labels import (
 )
 from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
+from flaxft.data.scores import rounded, scores_of, values_of
 from flaxft.data.source import checked
 from flaxft.data.splits import open_records, part, paths
 from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
@@ -188,16 +189,16 @@ class SequenceClassification:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "label", "score", "scores": {label: probability}}`; of a pair "text" and "text_pair". score is that of the label."""
-        scores = predictions[0]["scores"].tolist()
+        scores = predictions[0]["scores"]  # (L,)
         best = int(predictions[0]["label"])
-        return {**named(self._texts(record)), "label": self.labels[best], "score": scores[best], "scores": dict(zip(self.labels, scores, strict=True))}
+        return {**named(self._texts(record)), "label": self.labels[best], "score": float(scores[best]), "scores": scores_of(self.labels, scores)}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         """The temperature that the logits are divided by to make the scores honest (Guo et al. 2017, arXiv 1706.04599)."""
         return {"temperature": fit_temperature(log_scores(_scores(decoded)), self._gold_and_predicted(decoded, records)[0])}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
-        scores = {label: round(score, 6) for label, score in decoded["scores"].items()}
+        scores = rounded(decoded["scores"])
         return with_confidence(decoded | {"score": scores[decoded["label"]], "scores": scores}, _scores([decoded])[0], calibration)
 
     def score(self, decoded: Sequence[dict[str, Any]], records: Source, calibration: Mapping[str, float]) -> dict[str, float]:
@@ -310,8 +311,8 @@ class SequenceClassification:
         return np.asarray([ids[self._gold(record)] for record in records], int), np.asarray([ids[one["label"]] for one in decoded], int)
 
 
-def _scores(decoded: Sequence[dict[str, Any]]) -> list[list[float]]:
-    return [list(one["scores"].values()) for one in decoded]
+def _scores(decoded: Sequence[dict[str, Any]]) -> list[Any]:
+    return [values_of(one["scores"]) for one in decoded]
 
 
 def _balanced(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...]:

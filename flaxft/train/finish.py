@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from flaxft import files, processes, report
 from flaxft.config import Config
+from flaxft.data.scores import largest
 from flaxft.errors import Interrupted, printable, reason
 from flaxft.log import Writer
 from flaxft.models.base import Checkpoint
@@ -170,8 +171,8 @@ def largest_scores(decoded: Mapping[str, Any]) -> dict[str, Any]:
     """A result as predictions/SPLIT.jsonl has it: with the `NUM_SCORES` largest scores alone, where there are more than `MANY_SCORES` labels."""
     found = {key: largest_scores(value) if isinstance(value, dict) and "scores" in value else value for key, value in decoded.items()}
     scores = found.get("scores")
-    if isinstance(scores, dict) and len(scores) > MANY_SCORES:
-        found["scores"] = dict(sorted(scores.items(), key=lambda item: -item[1])[:NUM_SCORES])
+    if isinstance(scores, Mapping):  # of thousands of labels they are no dict
+        found["scores"] = {label: scores[label] for label in largest(scores, NUM_SCORES)} if len(scores) > MANY_SCORES else dict(scores)
     return found
 
 
