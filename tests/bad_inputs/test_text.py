@@ -113,21 +113,29 @@ def test_a_long_line_is_predicted(finished, tmp_path):
 def given(number: int, name: str, content: str | bytes | None, *words: str, arguments: Sequence[str] = ()) -> Case:
     """A file to predict."""
     files = {} if content is None else {name: content}
-    return Case(number, name, ["--workdir={finished}", "--mode=predict", f"--input={{tmp}}/{name}", *arguments], [name, *words], files=files, config="-")
+    words = words if arguments else (name, *words)
+    return Case(number, name, ["--workdir={finished}", "--mode=predict", f"--input={{tmp}}/{name}", *arguments], words, files=files, config="-")
 
 
 GIVEN = [
     given(17, "missing.txt", None, "no such file"),
-    given(24, "latin.txt", b"Z\xfcrich\n", "cannot be read as UTF-8", "convert it"),
-    given(25, "utf16.txt", "anna".encode("utf-16"), "cannot be read as UTF-8"),
-    given(29, "bad.jsonl", '{"text": "anna"}\n{"text": "bob",}\n', "bad.jsonl:2", "not valid JSON", "each line is one object"),
-    given(29, "list.jsonl", "[1]\n", "list.jsonl:1", "expected an object"),
-    given(29, "deep.jsonl", "[" * 100_000, "deep.jsonl:1", "not valid JSON"),
-    given(29, "digits.jsonl", '{"text": ' + "1" * 5000 + "}", "digits.jsonl:1", "not valid JSON"),
-    given(31, "constant.jsonl", "NaN\n", "constant.jsonl:1", "expected an object"),
-    given(65, "half.jsonl", '{"text": "anna"}\n{"text": "\\ud800"}\n', "half.jsonl:2", "is not text"),
+    given(24, "latin.txt", b"Z\xfcrich\n", "latin.txt:1", "is not UTF-8"),
+    given(25, "utf16.txt", "anna".encode("utf-16"), "UTF-16"),
+    given(29, "bad.jsonl", '{"text": "anna"}\n{"text": "bob",}\n', "bad.jsonl:2", "bad JSON"),
+    given(29, "list.jsonl", '{"text": "anna"}\n[1]\n', "list.jsonl:2", "expected an object"),
+    given(29, "string.jsonl", '"anna"\n', "string.jsonl:1"),
+    given(29, "deep.jsonl", '{"text": "anna"}\n' + "[" * 100_000, "deep.jsonl:2", "bad JSON"),
+    given(29, "digits.jsonl", '{"text": ' + "1" * 5000 + "}", "digits.jsonl:1", "bad JSON"),
+    given(31, "constant.jsonl", '{"text": NaN}\n', "constant.jsonl:1"),
+    given(65, "half.jsonl", '{"text": "anna"}\n{"text": "\\ud800"}\n', "half.jsonl:2", "surrogates not allowed"),
     given(66, "null.jsonl", '{"text": null}\n', "null.jsonl:1"),
     given(67, "number.jsonl", '{"text": 7}\n', "number.jsonl:1"),
+    given(0, "texts.log", "anna lives\nbob works\n", "'.log' does not say what it holds", "name it .txt"),
+    given(0, "texts", "anna lives in oslo\n", "a name without suffix does not say what it holds"),
+    given(0, "picture.txt", b"\x89PNG\r\n\x1a\n" + bytes(40), "picture.txt"),
+    given(0, "pickle.txt", b"\x80\x04\x95" + bytes(40), "pickle.txt"),
+    given(0, "table.csv", "name,age\nanna,7\n", "table.csv:2", "no column of words"),
+    given(0, "keep.jsonl", '{"text": "anna"}\n', "keep names 'id'", "found are ['text']", arguments=["--keep=id"]),
     given(0, "good.txt", "anna\n", "--output=", "give the name of a file", arguments=["--output={tmp}/nowhere/good.txt.jsonl"]),
 ]
 CASES += GIVEN
