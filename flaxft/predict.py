@@ -128,7 +128,7 @@ class Predictor:
                 inputs.say_renamed(results[0], answers[0])
             yield answers
             cut, num_records = Cut(*(a + b for a, b in zip(cut, items.cut(), strict=True))), num_records + len(rows)
-        warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length)
+        warn_of_cut(name, cut, num_records=num_records, max_length=self.data.max_length, task=self.task)
 
     @property
     def labels(self) -> tuple[str, ...]:

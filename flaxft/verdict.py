@@ -228,9 +228,12 @@ def cut_texts(seen: Observations) -> Finding | None:
     what = ", ".join(f"{num:,} of {total:,} records of {name}" for name, (num, total, _) in found.items())
     line = f"{what} are cut at {seen.max_length} tokens (the longest has {longest:,}): the rest is not read"
     length = min(-(-longest // 8) * 8, seen.max_positions)
+    both_ends = "--config.task.long_text=head_tail" if "long_text" in seen.fields else ""
+    if length <= seen.max_length and both_ends:
+        return Finding("cut_texts", f"{line}, and the encoder has no more positions; read both ends, or windows of the text", both_ends)
     if length <= seen.max_length:
         return Finding("cut_texts", f"{line}, and the encoder has no more positions; split the texts, or put first what matters", "")
-    return Finding("cut_texts", line, f"--config.data.max_length={length}")
+    return Finding("cut_texts", line, " or ".join(filter(None, [f"--config.data.max_length={length}", both_ends])))
 
 
 def large_batch(seen: Observations) -> Finding | None:

@@ -96,6 +96,18 @@ FAULTS = {
     "overlap": ("overlap", {"num_seen": {"test": (30, 300), "validation": (0, 300)}}, "", ["30 of 300 records of test"]),
     "cut": ("cut_texts", {"num_cut": {"train": (500, 1000, 203)}}, "--config.data.max_length=208", ["500 of 1,000 records of train", "64 tokens", "203"]),
     "cut, and no positions left": ("cut_texts", {"num_cut": {"train": (500, 1000, 900)}, "max_length": 512}, "", ["no more positions"]),
+    "cut, and both ends may be read": (
+        "cut_texts",
+        {"num_cut": {"train": (500, 1000, 203)}, "fields": frozenset({"long_text"})},
+        "--config.data.max_length=208 or --config.task.long_text=head_tail",
+        [],
+    ),
+    "cut, no positions left, and both ends may be read": (
+        "cut_texts",
+        {"num_cut": {"train": (500, 1000, 900)}, "max_length": 512, "fields": frozenset({"long_text"})},
+        "--config.task.long_text=head_tail",
+        ["no more positions", "both ends"],
+    ),
     "one step an epoch": ("large_batch", {"batch_size": 100_000, "num_examples": 2000}, "--config.data.batch_size=32", ["100,000", "2,000"]),
 }
 

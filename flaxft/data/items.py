@@ -22,6 +22,7 @@ import numpy as np
 from flaxft.data.base import Features, Featurizer, Source, Tokenizer
 from flaxft.data.blocks import PARTS, Block, Column, block_of, joined
 from flaxft.data.spool import Spool
+from flaxft.data.texts import LONG_TEXTS, reads_more
 from flaxft.data.workers import Workers, num_cpus
 from flaxft.errors import DiskError, UserError, reason
 
@@ -116,7 +117,7 @@ def build_items(
     Logs how many records were cut, if any; raises UserError of `Task.features`, with the record's place before it. `poll` may raise to abandon it.
     """
     items = _find_or_make(source, task, tokenizer, max_length=max_length, key=key, cache=cache, use_cache=use_cache, poll=poll, start_workers=start_workers)
-    warn_of_cut(source.name, items.cut(), num_records=len(source), max_length=max_length)
+    warn_of_cut(source.name, items.cut(), num_records=len(source), max_length=max_length, task=task)
     return items
 
 
@@ -127,12 +128,12 @@ def build_block(source: Source, task: Featurizer, tokenizer: Tokenizer, *, max_l
     )
 
 
-def warn_of_cut(name: str, cut: Cut, *, num_records: int, max_length: int) -> None:
-    """Says how many records of a source were cut, if any."""
+def warn_of_cut(name: str, cut: Cut, *, num_records: int, max_length: int, task: Featurizer) -> None:
+    """Says how many records of a source were cut, if any, and how the task can read more of them."""
     if cut.num_records:
         logging.getLogger("flaxft").warning(
-            "%s: %d of %d records are longer than data.max_length=%d and were cut; %d tokens are not read",
-            name, cut.num_records, num_records, max_length, cut.num_tokens,
+            "%s: %d of %d records are longer than data.max_length=%d and were cut; %d tokens are not read%s",
+            name, cut.num_records, num_records, max_length, cut.num_tokens, f" (task.long_text={' or '.join(LONG_TEXTS[1:])})" if reads_more(task) else "",
         )  # fmt: skip
 
 

@@ -13,6 +13,21 @@ from flaxft.errors import UserError, nearest
 # Where texts stand when task.text_columns does not say, in this order. The first is how a task's `decode` names a pair.
 TEXTS = (("text", "text_pair"), ("text",), ("sentence",), ("sentence1", "sentence2"), ("sentence1",), ("premise", "hypothesis"))
 
+HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")  # what is read of a text that is longer than an example
+
+
+def check_long_text(asked: str, columns: Sequence[str]) -> None:
+    """Raises UserError for a `task.long_text` that is none, or is one for records of these columns of text that cuts pairs otherwise than at their ends."""
+    if asked not in LONG_TEXTS:
+        raise UserError(f"task.long_text is {asked!r}, expected one of {', '.join(LONG_TEXTS)}{nearest(asked, LONG_TEXTS)}")
+    if asked != HEAD and len(columns) > 1:
+        raise UserError(f"task.long_text is {asked!r}, but pairs of texts are cut at their ends; leave it at {HEAD}, or give one column of text")
+
+
+def reads_more(task: Any) -> bool:
+    """Whether a task that cuts long texts at their ends could read more of them, by its field `long_text`."""
+    return getattr(task, "long_text", "") == HEAD and len(getattr(task, "text_columns", ())) < 2
+
 
 def check_columns(asked: Sequence[str]) -> None:
     """Raises UserError for a `task.text_columns` that no text or pair can stand in."""
@@ -72,6 +87,43 @@ def text_tokens(texts: Sequence[str], tokenizer: Tokenizer, *, max_length: int) 
     num_first, num_second = longest_first(len(first), len(second), capacity=max_length - num_special)
     ids, types = tokenizer.wrap_pair(first[:num_first], second[:num_second])
     return {"input_ids": ids, "token_type_ids": types}, len(first) + len(second) - num_first - num_second
+
+
+def text_examples(
+    texts: Sequence[str], tokenizer: Tokenizer, *, max_length: int, long_text: str
+) -> tuple[list[dict[str, np.ndarray]], int]:
+    """`([tokens of each example], num_cut)` of one text or a pair, as `text_tokens` gives them: one example, or of a long text with `WINDOWS` several.
+
+    Raises UserError; so for a pair with another `long_text` than `HEAD`.
+    """
+    check_long_text(long_text, texts)
+    if long_text == HEAD:
+        tokens, num_cut = text_tokens(texts, tokenizer, max_length=max_length)
+        return [tokens], num_cut
+    ids = tokenizer.text(texts[0])[0]
+    examples = token_ranges(len(ids), max_length - tokenizer.num_special, long_text=long_text)
+    found = [{"input_ids": tokenizer.wrap(np.concatenate([ids[part.start : part.stop] for part in parts]))} for parts in examples]
+    num_cut = 0 if long_text == WINDOWS else len(ids) - sum(map(len, examples[0]))
+    return found, num_cut
+
+
+def token_ranges(num_tokens: int, capacity: int, *, long_text: str) -> list[tuple[range, ...]]:
+    """The runs of a text's tokens that stand in each of its examples, which holds `capacity`.
+
+    `HEAD` is one example of the first tokens; `HEAD_TAIL` one of the first and the last, half of it each, an odd one more of the first; `WINDOWS` are as
+    few examples as overlap by a quarter at least, all full, spread evenly from the first token to the last.
+    """
+    capacity = max(1, capacity)
+    if num_tokens <= capacity:
+        return [(range(num_tokens),)]
+    if long_text == HEAD:
+        return [(range(capacity),)]
+    if long_text == HEAD_TAIL:
+        tail = capacity // 2
+        return [(range(capacity - tail), range(num_tokens - tail, num_tokens))]
+    left = num_tokens - capacity  # where the last window starts
+    num = -(-left // (capacity - capacity // 4))
+    return [(range(start, start + capacity),) for start in (round(i * left / num) for i in range(num + 1))]
 
 
 def longest_first(num_first: int, num_second: int, *, capacity: int) -> tuple[int, int]:

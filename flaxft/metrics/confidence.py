@@ -172,7 +172,7 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray, *, low: float = 0.05, 
     return float(1 / np.sqrt(smallest * largest))
 
 
-def log_scores(scores: Sequence[Sequence[float]]) -> np.ndarray:
+def log_scores(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     """Logits up to a constant per row, float64 (n, length of the longest row): the logarithms of probabilities, -inf where a row is shorter.
 
     A probability of 0 is one too small for float32.
@@ -183,13 +183,29 @@ def log_scores(scores: Sequence[Sequence[float]]) -> np.ndarray:
     return found
 
 
-def largest_at_temperature(scores: Sequence[float], temperature: float) -> float:
+def mean_probabilities(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (L,): softmax of the mean of log-probabilities, (L,) each, which several views of one example have."""
+    mean = log_scores(scores).mean(0)
+    return np.exp(mean - np.logaddexp.reduce(mean))
+
+
+def mean_odds(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (L,): the same for L labels that are there or not, each by itself: sigmoid of the mean of log p - log (1 - p).
+
+    A probability of 0 or 1 is one that float32 could not tell from it.
+    """
+    numbers = np.finfo(np.float32)
+    p = np.clip(np.asarray(scores, np.float64), float(numbers.tiny), 1 - float(numbers.epsneg) / 2)
+    return np.asarray(1 / (1 + np.exp(np.mean(np.log1p(-p) - np.log(p), axis=0))))
+
+
+def largest_at_temperature(scores: Sequence[float] | np.ndarray, temperature: float) -> float:
     """The largest of the probabilities softmax(log(scores) / temperature)."""
     cooled = log_scores([scores])[0] / temperature
     return float(np.exp(cooled.max() - np.logaddexp.reduce(cooled)))
 
 
-def with_confidence(decoded: dict[str, Any], scores: Sequence[float], calibration: Mapping[str, float]) -> dict[str, Any]:
+def with_confidence(decoded: dict[str, Any], scores: Sequence[float] | np.ndarray, calibration: Mapping[str, float]) -> dict[str, Any]:
     """Adds "confidence", the largest of `scores` at the fitted temperature, where one was fitted. Scores stay the plain softmax, as PyTorch gives it."""
     if "temperature" not in calibration:
         return decoded

@@ -37,9 +37,9 @@ from flaxft.data.plausible import look_at
 from flaxft.data.scores import rounded, scores_of, values_of
 from flaxft.data.source import checked
 from flaxft.data.splits import open_records, part, paths
-from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
+from flaxft.data.texts import WINDOWS, check_columns, check_long_text, check_token_types, named, text_columns, text_examples, texts_of
 from flaxft.errors import UserError, nearest, printable
-from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
+from flaxft.metrics.confidence import Statistic, bootstrap_interval, curve, mean_odds, weighted_f1, weighted_macro_f1, weighted_mean, weighted_ratio
 from flaxft.metrics.multilabel import best_thresholds, multilabel_scores
 from flaxft.models.base import Checkpoint, Encoder
 from flaxft.models.heads import sequence_kind
@@ -107,6 +107,9 @@ class MultiLabelClassification:
     """Above 0, labels that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     threshold: float | None = None
     """The score from which on a label is given. None takes the one with the best F1 on validation, for each label, or 0.5 without such a split."""
+    long_text: str = "head"
+    """What is read of a text that is longer than data.max_length: head is its beginning; head_tail its beginning and its end, half each; windows all of it,
+    in several examples that overlap by a quarter, which count as one in the loss and whose log-probabilities are averaged. A pair is cut at its ends."""
     pooling: str | None = None
     """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "macro_f1"
@@ -162,6 +165,7 @@ class MultiLabelClassification:
             return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None, num_records=0)
         source = self.records("train", max_examples=max_examples)
         task = self._with_columns(source)
+        check_long_text(task.long_text, task.text_columns)
         roles.tell(task, asked=self, usual=LABELS)
         if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
@@ -192,13 +196,17 @@ class MultiLabelClassification:
         return look_at(source, split=split, columns=columns, texts=self._texts, column=column, labels=labels)
 
     def spec(self) -> dict[str, Field]:
-        return {"labels": Field("S", (len(self.labels),), "int32", IGNORE)}
+        weight = {"window_weight": Field("S", (), "float32", 0.0)} if self.long_text == WINDOWS else {}
+        return {"labels": Field("S", (len(self.labels),), "int32", IGNORE), **weight}
 
     def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
-        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
-        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
+        """One feature, or one for each window. What is cut of a longer text says `long_text`, of a pair its end, the longer text first; `num_cut` how much."""
+        examples, num_cut = text_examples(self._texts(record), tokenizer, max_length=max_length, long_text=self.long_text)
         labels = self._is_label(record).astype(np.int32) if self._has_label(record) else np.full(len(self.labels), IGNORE, np.int32)
-        return [Features(tokens, {"labels": labels}, num_cut=num_cut)]
+        own = {"labels": labels}
+        if self.long_text == WINDOWS:  # all of them together count as one text
+            own["window_weight"] = np.asarray(1 / len(examples), np.float32)
+        return [Features(tokens, own, num_cut=num_cut) for tokens in examples]
 
     def augment(self, features: Features, rng: np.random.Generator) -> Features:
         return features
@@ -208,7 +216,8 @@ class MultiLabelClassification:
 
     def loss(self, outputs: Float[Array, "R S L"], batch: Batch) -> Terms:
         weights = jnp.asarray(self.positive_weights or [1.0] * len(self.labels), jnp.float32)
-        found = binary_cross_entropy(outputs, batch["labels"], ignore=IGNORE, positive_weights=weights, focal_gamma=self.focal_gamma)
+        labels, of_windows = batch["labels"], batch.get("window_weight")
+        found = binary_cross_entropy(outputs, labels, ignore=IGNORE, positive_weights=weights, focal_gamma=self.focal_gamma, weights=of_windows)
         return {"sequence": found}
 
     def predict(self, outputs: Float[Array, "R S L"], batch: Batch) -> Predictions:
@@ -216,7 +225,8 @@ class MultiLabelClassification:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "labels": [those from the threshold on], "scores": {label: probability}}`; of a pair "text" and "text_pair"."""
-        scores = scores_of(self.labels, predictions[0]["scores"])
+        found = predictions[0]["scores"] if len(predictions) == 1 else mean_odds([one["scores"] for one in predictions])
+        scores = scores_of(self.labels, found)
         return {**named(self._texts(record)), "labels": self._given(scores, {}), "scores": scores}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
@@ -293,6 +303,7 @@ class MultiLabelClassification:
     def _check(self) -> None:
         """What needs no data. Raises UserError."""
         check_columns(self.text_columns)
+        check_long_text(self.long_text, self.text_columns)
         if not self.label_separator:
             raise UserError("task.label_separator is empty, expected what stands between two labels, such as ','")
         if self.label_columns and self.label_column:

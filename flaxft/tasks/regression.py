@@ -21,7 +21,7 @@ from flaxft.data.memory import Given
 from flaxft.data.plausible import look_at
 from flaxft.data.source import checked
 from flaxft.data.splits import open_records, part, paths
-from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
+from flaxft.data.texts import check_columns, check_long_text, check_token_types, named, text_columns, text_examples, texts_of
 from flaxft.errors import UserError, nearest
 from flaxft.metrics.confidence import Statistic, bootstrap_interval, weighted_mean, weighted_pearson, weighted_spearman
 from flaxft.metrics.regression import regression_scores
@@ -73,6 +73,9 @@ class Regression:
     premise and hypothesis."""
     label_column: str = ""
     """The column of the number; empty looks for score, label, labels, similarity_score, rating."""
+    long_text: str = "head"
+    """What is read of a text that is longer than data.max_length: head is its beginning; head_tail its beginning and its end, half each; windows all of it,
+    in several examples that overlap by a quarter, which count as one in the loss and whose outputs are averaged. A pair is cut at its ends."""
     pooling: str | None = None
     """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "spearman"
@@ -110,6 +113,7 @@ class Regression:
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> Regression:
         """Fills in columns. Raises UserError."""
         check_columns(self.text_columns)
+        check_long_text(self.long_text, self.text_columns)
         sequence_kind(self.pooling)
         if self.main_metric not in METRICS:
             raise UserError(f"task.main_metric is {self.main_metric!r}{nearest(self.main_metric, METRICS)}; allowed are {list(METRICS)}")
@@ -117,6 +121,7 @@ class Regression:
             return dataclasses.replace(self)
         source = self.records("train", max_examples=max_examples)
         task = self._with_columns(source)
+        check_long_text(task.long_text, task.text_columns)
         roles.tell(task, asked=self, usual=LABELS)
         if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
@@ -137,11 +142,12 @@ class Regression:
         return {"labels": Field("S", (), "float32", 0.0), "label_weight": Field("S", (), "float32", 0.0)}
 
     def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
-        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
-        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
+        """One feature, or one for each window. What is cut of a longer text says `long_text`, of a pair its end, the longer text first; `num_cut` how much."""
+        examples, num_cut = text_examples(self._texts(record), tokenizer, max_length=max_length, long_text=self.long_text)
         is_there = self._has_label(record)
         number = self._gold(record) if is_there else 0.0
-        return [Features(tokens, {"labels": np.asarray(number, np.float32), "label_weight": np.asarray(is_there, np.float32)}, num_cut=num_cut)]
+        own = {"labels": np.asarray(number, np.float32), "label_weight": np.asarray(is_there / len(examples), np.float32)}
+        return [Features(tokens, own, num_cut=num_cut) for tokens in examples]
 
     def augment(self, features: Features, rng: np.random.Generator) -> Features:
         return features
@@ -157,7 +163,7 @@ class Regression:
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "score"}`; of a pair "text" and "text_pair"."""
-        return {**named(self._texts(record)), "score": float(predictions[0]["score"])}
+        return {**named(self._texts(record)), "score": float(np.mean([one["score"] for one in predictions], dtype=np.float64))}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:
         return {}

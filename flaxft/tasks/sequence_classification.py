@@ -34,7 +34,7 @@ from flaxft.data.plausible import look_at
 from flaxft.data.scores import rounded, scores_of, values_of
 from flaxft.data.source import checked
 from flaxft.data.splits import open_records, part, paths
-from flaxft.data.texts import check_columns, check_token_types, named, text_columns, text_tokens, texts_of
+from flaxft.data.texts import WINDOWS, check_columns, check_long_text, check_token_types, named, text_columns, text_examples, texts_of
 from flaxft.errors import UserError, nearest, printable
 from flaxft.metrics.classification import classification_scores, confusion, weighted_macro_f1_of_labels, weighted_mcc
 from flaxft.metrics.confidence import (
@@ -44,6 +44,7 @@ from flaxft.metrics.confidence import (
     calibration_errors,
     fit_temperature,
     log_scores,
+    mean_probabilities,
     weighted_mean,
     with_confidence,
 )
@@ -103,6 +104,9 @@ class SequenceClassification:
     """Above 0, examples that are already right count less: the focal loss, whose paper takes 2 (arXiv 1708.02002). 0 is plain cross-entropy."""
     class_weights: str | tuple[float, ...] | None = None
     """One weight a label, or balanced: examples / (labels * examples of the label). None weighs all alike."""
+    long_text: str = "head"
+    """What is read of a text that is longer than data.max_length: head is its beginning; head_tail its beginning and its end, half each; windows all of it,
+    in several examples that overlap by a quarter, which count as one in the loss and whose log-probabilities are averaged. A pair is cut at its ends."""
     pooling: str | None = None
     """What the last layer sees of a text: cls, BERT's pooler on the first token; or mean, over all tokens. None: what the recipe says."""
     main_metric: str = "accuracy"
@@ -136,6 +140,7 @@ class SequenceClassification:
     def resolve(self, tokenizer: Tokenizer, checkpoint: Checkpoint, *, max_examples: int | None = None) -> SequenceClassification:
         """Fills in columns, labels and class weights. Raises UserError."""
         check_columns(self.text_columns)
+        check_long_text(self.long_text, self.text_columns)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(f"task.label_smoothing is {self.label_smoothing}, expected from 0 to below 1")
         if not 0.0 <= self.focal_gamma < float("inf"):
@@ -149,6 +154,7 @@ class SequenceClassification:
             return self._with(without_train(self.labels, model_labels, model=checkpoint.name), counts=None)
         source = self.records("train", max_examples=max_examples)
         task = self._with_columns(source)
+        check_long_text(task.long_text, task.text_columns)
         roles.tell(task, asked=self, usual=LABELS)
         if len(task.text_columns) == 2:
             check_token_types(tokenizer, checkpoint.config, model=checkpoint.name)
@@ -164,12 +170,16 @@ class SequenceClassification:
         return look_at(source, split=split, columns=columns, texts=self._texts, column=column, labels=labels)
 
     def spec(self) -> dict[str, Field]:
-        return {"labels": Field("S", (), "int32", IGNORE)}
+        weight = {"window_weight": Field("S", (), "float32", 0.0)} if self.long_text == WINDOWS else {}
+        return {"labels": Field("S", (), "int32", IGNORE), **weight}
 
     def features(self, record: Record, tokenizer: Tokenizer, *, max_length: int) -> list[Features]:
-        """One feature. What is longer than `max_length` is cut at its end, of a pair the longer text first; `num_cut` says how much."""
-        tokens, num_cut = text_tokens(self._texts(record), tokenizer, max_length=max_length)
-        return [Features(tokens, {"labels": np.asarray(self._label_id(record), np.int32)}, num_cut=num_cut)]
+        """One feature, or one for each window. What is cut of a longer text says `long_text`, of a pair its end, the longer text first; `num_cut` how much."""
+        examples, num_cut = text_examples(self._texts(record), tokenizer, max_length=max_length, long_text=self.long_text)
+        own = {"labels": np.asarray(self._label_id(record), np.int32)}
+        if self.long_text == WINDOWS:  # all of them together count as one text
+            own["window_weight"] = np.asarray(1 / len(examples), np.float32)
+        return [Features(tokens, own, num_cut=num_cut) for tokens in examples]
 
     def augment(self, features: Features, rng: np.random.Generator) -> Features:
         return features
@@ -179,18 +189,23 @@ class SequenceClassification:
 
     def loss(self, outputs: Float[Array, "R S L"], batch: Batch) -> Terms:
         if not self.class_weights and not self.label_smoothing and not self.focal_gamma:
-            return {"sequence": cross_entropy(outputs, batch["labels"], ignore=IGNORE)}
-        weights = jnp.asarray(self.class_weights or [1.0] * len(self.labels), jnp.float32)
-        changes = {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
-        return {"sequence": weighted_cross_entropy(outputs, batch["labels"], ignore=IGNORE, class_weights=weights, **changes)}
+            return {"sequence": cross_entropy(outputs, batch["labels"], ignore=IGNORE, weights=batch.get("window_weight"))}
+        class_weights = jnp.asarray(self.class_weights or [1.0] * len(self.labels), jnp.float32)
+        found = weighted_cross_entropy(
+            outputs, batch["labels"], ignore=IGNORE, class_weights=class_weights, label_smoothing=self.label_smoothing, focal_gamma=self.focal_gamma,
+            weights=batch.get("window_weight"),
+        )  # fmt: skip
+        return {"sequence": found}
 
     def predict(self, outputs: Float[Array, "R S L"], batch: Batch) -> Predictions:
         return {"S": {"label": jnp.argmax(outputs, -1).astype(jnp.int32), "scores": jax.nn.softmax(outputs.astype(jnp.float32), axis=-1)}}
 
     def decode(self, record: Record, features: Sequence[Features], predictions: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """`{"text", "label", "score", "scores": {label: probability}}`; of a pair "text" and "text_pair". score is that of the label."""
-        scores = predictions[0]["scores"]  # (L,)
-        best = int(predictions[0]["label"])
+        scores, best = predictions[0]["scores"], int(predictions[0]["label"])  # (L,)
+        if len(predictions) > 1:
+            scores = mean_probabilities([one["scores"] for one in predictions])
+            best = int(scores.argmax())
         return {**named(self._texts(record)), "label": self.labels[best], "score": float(scores[best]), "scores": scores_of(self.labels, scores)}
 
     def calibrate(self, decoded: Sequence[dict[str, Any]], records: Source) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from flaxft import encoder, recipe
 from flaxft.config import Config
 from flaxft.data.items import Items
+from flaxft.data.texts import reads_more
 from flaxft.models.base import Checkpoint
 from flaxft.tasks.base import CountsLabels
 from flaxft.train.prepare import Inputs
@@ -41,7 +42,7 @@ def of_inputs(cfg: Config, checkpoint: Checkpoint, inputs: Inputs, *, steps_per_
         steps_per_epoch=steps_per_epoch,
         num_epochs=cfg.num_epochs or 0.0,
         num_steps=cfg.num_steps,
-        fields=frozenset(name for name in fields if not getattr(inputs.task, name)),
+        fields=frozenset(name for name in fields if not getattr(inputs.task, name) or (name == "long_text" and reads_more(inputs.task))),
     )
 
 

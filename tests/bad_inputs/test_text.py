@@ -48,6 +48,10 @@ REFUSED = [
     Case(66, "null for the words", TRAIN, ["data.jsonl:1", "expected a list of words"], files={"data.jsonl": jsonl({"tokens": None, "ner_tags": []})}),
     other(67, "a number for a text", "data.jsonl", jsonl({"text": 7, "label": "a"}), "data.jsonl:1", "'7' (int), expected text", lines=CLASSES),
     Case(67, "a number for a word", TRAIN, ["data.jsonl:1", "7 is not text"], files={"data.jsonl": jsonl({"tokens": ["anna", 7], "ner_tags": ["B-PER", "O"]})}),
+    Case(0, "a long_text that is none", [*TRAIN, "--config.task.long_text=window"], ["task.long_text is 'window'", "did you mean 'windows'"],
+         files={"data.jsonl": jsonl({"text": "anna", "label": "a"}, {"text": "bob", "label": "b"})}, lines=CLASSES),
+    Case(0, "windows of pairs", [*TRAIN, "--config.task.long_text=windows"], ["task.long_text is 'windows'", "leave it at head"],
+         files={"data.jsonl": jsonl(*({"text": "anna", "text_pair": "bob", "label": label} for label in "ab"))}, lines=CLASSES),
     Case(49, "no words", TRAIN, ["data.jsonl:1", "empty list of words", "remove the record"], files={"data.jsonl": jsonl({"tokens": [], "ner_tags": []})}),
 ]  # fmt: skip
 
