@@ -131,7 +131,7 @@ def predict(command: Command) -> None:
     if command.input is None:
         raise UsageError("--input is missing; give a file behind the run, such as .txt (one a line), .jsonl or .csv")
     _check_output(command)
-    blocks = _predictor(command).stream_file(command.input, keep=command.keep, top_k=command.top_k)
+    blocks = _predictor(command).stream_file(command.input, keep=command.keep, top_k="all" if command.top_k is None else command.top_k)
     target = contextlib.nullcontext(sys.stdout) if command.output is None else files.writing(Path(command.output))
     with target as stream, _progress(is_shown=sys.stderr.isatty() and not stream.isatty()) as advance:
         for block in blocks:

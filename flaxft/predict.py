@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import jax
 from flax import nnx
@@ -32,6 +32,7 @@ from flaxft.sharding import Mesh, infer, make_mesh, put
 from flaxft.tasks.base import Several, Task, fits_head, top_scores, unlabelled
 from flaxft.train.evaluate import Evaluator, Result, eval_shape, holds
 
+TopK = int | Literal["all"] | None
 LOOKED_AT = 100  # records of a split whose labels may be numbers
 BLOCK = 2048  # records of a stream that are read, tokenised and predicted together
 BLOCK_CHARACTERS = 1 << 22  # or fewer, where they are long: a block is what a stream takes of memory
@@ -63,10 +64,10 @@ class Predictor:
         self._evaluator = Evaluator(task, loaded.graphdef, mesh)
 
     @overload
-    def predict(self, data: list[Any] | tuple[Any, ...], *, keep: str | Sequence[str] | None = ..., top_k: int | None = ...) -> list[dict[str, Any]]: ...
+    def predict(self, data: list[Any] | tuple[Any, ...], *, keep: str | Sequence[str] | None = ..., top_k: TopK = ...) -> list[dict[str, Any]]: ...
     @overload
-    def predict(self, data: Any, *, keep: str | Sequence[str] | None = ..., top_k: int | None = ...) -> Any: ...
-    def predict(self, data: Any, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Any:
+    def predict(self, data: Any, *, keep: str | Sequence[str] | None = ..., top_k: TopK = ...) -> Any: ...
+    def predict(self, data: Any, *, keep: str | Sequence[str] | None = None, top_k: TopK = None) -> Any:
         """One result per text, in order: for NER `{"text", "words", "tags", "entities": [{"type", "text", "start", "end", "score"}]}`.
 
         A text is a string, or a record as the training data has it ({"tokens": [...]}), whose label, if it has one, is not read. Any length: where the task
@@ -77,7 +78,7 @@ class Predictor:
             the result's columns beside its own. Of a Series a DataFrame comes back.
           keep: the names of those columns of the input which come back, "*" for all: by default none of a list's records, and all of a table. Where a result
             has the name of one, it is called `predicted_NAME`.
-          top_k: only so many scores of labels, the largest; None for all.
+          top_k: only so many scores of labels, the largest, or "all"; None for all of up to 200 labels, and of more the 20 largest.
 
         Raises UserError for any other type, and for a record that cannot be predicted, with its number.
         """
@@ -93,11 +94,11 @@ class Predictor:
         inputs.say_renamed(results[0], answers[0])
         return given.answer(answers)
 
-    def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[dict[str, Any]]:
+    def predict_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: TopK = None) -> Iterator[dict[str, Any]]:
         """The results of all records of a file, or of what else a split's path may name, as they are made; see `stream`."""
         return itertools.chain.from_iterable(self.stream_file(file, keep=keep, top_k=top_k))
 
-    def stream_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    def stream_file(self, file: str | Path, *, keep: str | Sequence[str] | None = None, top_k: TopK = None) -> Iterator[list[dict[str, Any]]]:
         """`predict_file`, a block of results at a time."""
         takes_columns = self._takes({"0": ["a"]})  # a column file's record: tasks of words do
         settings = {name: getattr(self.task, name) for name in ("format", "comment") if hasattr(self.task, name)}
@@ -106,7 +107,7 @@ class Predictor:
         return self.stream(records, name=str(file), keep=keep, top_k=top_k)
 
     def stream(
-        self, records: Iterable[Placed], *, name: str, keep: str | Sequence[str] | None = None, top_k: int | None = None
+        self, records: Iterable[Placed], *, name: str, keep: str | Sequence[str] | None = None, top_k: TopK = None
     ) -> Iterator[list[dict[str, Any]]]:
         """The results of a block of records at a time, in order, in the memory that one block takes. `name` is what a message calls the records.
 
@@ -226,12 +227,12 @@ class Predictor:
 
 
 def _check_top_k(top_k: Any) -> None:
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise UserError(f"top_k is {top_k!r}, expected how many scores of labels to give: at least 1, or None for all")
+    if top_k not in (None, "all") and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise UserError(f"top_k is {top_k!r}, expected how many scores of labels to give: at least 1, or 'all'")
 
 
 def _answers(
-    results: Sequence[dict[str, Any]], placed: Sequence[Placed], rows: Rows, *, keep: Collection[str] | None, top_k: int | None
+    results: Sequence[dict[str, Any]], placed: Sequence[Placed], rows: Rows, *, keep: Collection[str] | None, top_k: TopK
 ) -> list[dict[str, Any]]:
     """What the caller gets: the scores that were asked for, and beside them the columns that were."""
     found = []

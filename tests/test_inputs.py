@@ -198,7 +198,7 @@ def test_thousands_of_labels_are_no_dict_a_text(make):
         items = predictor._items(rows, use_cache=False)
         (raw, *_) = predictor._results(rows, items, predictor._shape(items))
         assert isinstance(raw["scores"], Scores)
-        full, cut = predictor.predict(TEXTS)[0], predictor.predict(TEXTS, top_k=4)[0]
+        full, cut, usual = (predictor.predict(TEXTS, top_k=num)[0] for num in ("all", 4, None))
         assert type(full["scores"]) is dict
         assert list(full["scores"]) == list(labels)
         assert full["scores"] == raw["scores"]
@@ -206,7 +206,9 @@ def test_thousands_of_labels_are_no_dict_a_text(make):
         best = sorted(labels, key=full["scores"].get, reverse=True)[:4]
         given = [label for label in cut.get("labels", []) if label not in best]
         assert list(cut["scores"]) == [*best, *given]
-        json.dumps([full, cut])
+        given = [label for label in usual.get("labels", []) if label not in list(usual["scores"])[:20]]
+        assert len(usual["scores"]) == 20 + len(given)
+        json.dumps([full, cut, usual])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def largest(scores: Mapping[str, float], num: int) -> list[str]:
     return [labels[place] for place in np.argsort(-values, kind="stable")[:num].tolist()]
 
 
+def some(scores: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """The scores of these labels alone, in their order, each once."""
+    if isinstance(scores, Scores):
+        places = _places(scores.labels)  # once: finding it costs a look at all labels
+        return {label: float(scores.array[places[label]]) for label in labels}
+    return {label: scores[label] for label in labels}
+
+
 @functools.lru_cache(8)
 def _places(labels: tuple[str, ...]) -> dict[str, int]:
     return {label: place for place, label in enumerate(labels)}

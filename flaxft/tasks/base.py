@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -13,7 +13,7 @@ from jaxtyping import Array
 from flaxft.baseline import Baseline
 from flaxft.data.base import Batch, Features, Field, Look, Record, Source, Tokenizer
 from flaxft.data.kinds import Columns
-from flaxft.data.scores import largest
+from flaxft.data.scores import largest, some
 from flaxft.models.base import Checkpoint, Encoder
 
 Terms = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the objective is the sum over terms of sum / weight
@@ -277,19 +277,23 @@ def unlabelled(task: Task, record: Record) -> Record:
     return task.unlabelled(record) if isinstance(task, Labelled) else record
 
 
-def top_scores(result: dict[str, Any], num: int | None) -> dict[str, Any]:
-    """The result with the `num` largest of its scores by label, the largest first, and those of the labels that it gives, where it has more; all with None.
+MANY_SCORES, NUM_SCORES = 200, 20  # of a text: with more labels a line of predictions would be longer than most texts
+
+
+def top_scores(result: dict[str, Any], num: int | Literal["all"] | None) -> dict[str, Any]:
+    """The result with the `num` largest of its scores by label, the largest first, and those of the labels that it gives, where it has more.
+
+    With None the `NUM_SCORES` largest, where there are more than `MANY_SCORES` labels. Scores are a plain dict in any case.
 
     `{"label": "a", "scores": {"a": 0.7, "b": 0.1, "c": 0.2}}` becomes with num=2 `{"label": "a", "scores": {"a": 0.7, "c": 0.2}}`. Of several tasks, each.
     """
     scores = result.get("scores")
-    if isinstance(scores, Mapping) and num is not None and len(scores) > num:
-        best = largest(scores, num)
+    if isinstance(scores, Mapping) and num != "all" and len(scores) > (num or MANY_SCORES):
+        best = largest(scores, num or NUM_SCORES)
         given = result.get("labels")
-        others = [label for label in given if label not in best] if isinstance(given, list) else []
-        return result | {"scores": {label: scores[label] for label in (*best, *others)}}
+        return result | {"scores": some(scores, [*best, *(given if isinstance(given, list) else ())])}
     if isinstance(scores, Mapping) and not isinstance(scores, dict):
-        return result | {"scores": dict(scores)}
+        return result | {"scores": some(scores, list(scores))}
     parts = {name: top_scores(part, num) for name, part in result.items() if name != "scores" and isinstance(part, dict)}
     return result | parts if parts else result
 

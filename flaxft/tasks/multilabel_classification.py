@@ -233,7 +233,8 @@ class MultiLabelClassification:
         """{"threshold/LABEL": the score with the label's best F1}, unless `threshold` says one for all."""
         if self.threshold is not None:
             return {}
-        tuned = best_thresholds(self._gold_matrix(records), _rounded(self._scores(decoded)), default=THRESHOLD)
+        as_read = [{"scores": rounded(one["scores"], DIGITS)} for one in decoded]  # which thresholds are compared with
+        tuned = best_thresholds(self._gold_matrix(records), self._scores(as_read), default=THRESHOLD)
         return {f"threshold/{label}": float(one) for label, one in zip(self.labels, tuned, strict=True)}
 
     def calibrated(self, decoded: dict[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
@@ -397,7 +398,9 @@ class MultiLabelClassification:
         """The labels whose score reaches their threshold, in the labels' order; there may be none."""
         general = THRESHOLD if self.threshold is None else self.threshold
         tuned = calibration if self.threshold is None else {}  # a threshold that is set holds for a run that had tuned its own too
-        return [label for label, score in scores.items() if score >= tuned.get(f"threshold/{label}", general)]
+        values = np.asarray(values_of(scores), np.float64)
+        near = np.flatnonzero(values >= min([general, *tuned.values()])).tolist()  # of thousands of labels, few
+        return [label for i in near if values[i] >= tuned.get(f"threshold/{(label := self.labels[i])}", general)]
 
     def _gold_matrix(self, records: Source) -> np.ndarray:
         """bool (num_records, L)."""
@@ -405,8 +408,11 @@ class MultiLabelClassification:
 
     def _predicted_matrix(self, decoded: Sequence[dict[str, Any]]) -> np.ndarray:
         """bool (num_records, L)."""
-        given = [set(one["labels"]) for one in decoded]
-        return np.asarray([[label in one for label in self.labels] for one in given])
+        places = {label: i for i, label in enumerate(self.labels)}
+        found = np.zeros((len(decoded), len(self.labels)), bool)
+        for row, one in zip(found, decoded, strict=True):
+            row[[places[label] for label in one["labels"]]] = True
+        return found
 
     def _scores(self, decoded: Sequence[dict[str, Any]]) -> np.ndarray:
         """float64 (num_records, L)."""
@@ -455,7 +461,3 @@ def _check_unique(field: str, names: Sequence[str]) -> None:
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise UserError(f"task.{field} names {duplicates} more than once; name each label once")
-
-
-def _rounded(scores: np.ndarray) -> np.ndarray:
-    return np.asarray([[round(score, DIGITS) for score in row] for row in scores.tolist()])

@@ -245,11 +245,12 @@ class SequenceClassification:
     def sections(self, decoded: Sequence[dict[str, Any]], records: Source) -> list[Section]:
         """Confusion matrix, calibration, and the mistakes that were made with most confidence."""
         gold, predicted = self._gold_and_predicted(decoded, records)
-        labels, counts, note = self.labels, confusion(gold, predicted, len(self.labels)), ""
+        labels, note, pairs = self.labels, "", (gold, predicted)
         if len(labels) > MANY:
-            mistaken = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
+            mistaken = sum(np.bincount(ids[gold != predicted], minlength=len(labels)) for ids in (gold, predicted))
             picked = np.sort(np.argsort(-mistaken, kind="stable")[:MANY])
-            labels, counts = tuple(labels[i] for i in picked), counts[np.ix_(picked, picked)]
+            shown = np.isin(gold, picked) & np.isin(predicted, picked)
+            labels, pairs = tuple(labels[i] for i in picked), (np.searchsorted(picked, gold[shown]), np.searchsorted(picked, predicted[shown]))
             note = f"The {MANY} labels with the most mistakes, of {len(self.labels):,}."
         wrong = sorted(np.flatnonzero(gold != predicted).tolist(), key=lambda i: -decoded[i].get("confidence", decoded[i]["score"]))
         rows = []
@@ -257,7 +258,7 @@ class SequenceClassification:
             text = " | ".join(one[key] for key in ("text", "text_pair") if key in one)
             rows.append((cut_text(text), self.labels[gold[i]], one["label"], one.get("confidence", one["score"])))
         return [
-            Matrix("Confusion matrix", labels, tuple(map(tuple, counts.tolist())), note=note),
+            Matrix("Confusion matrix", labels, tuple(map(tuple, confusion(*pairs, len(labels)).tolist())), note=note),
             Reliability("Calibration", calibration_curves(decoded, gold == predicted)),
             Table("Mistakes made with most confidence", ("text", "label", "given", "confidence"), tuple(rows), total=len(wrong)),
         ]

@@ -18,7 +18,7 @@ class Callback(Protocol):
         """At every log line, and so every `log.every` steps. metrics: loss, grad_norm, learning_rate, useful_tokens_per_second and the like."""
 
     def on_evaluation(self, step: int, split: str, scores: Mapping[str, float]) -> None:
-        """After each evaluation during training. scores: all that metrics.jsonl has of it, with those of your own metrics."""
+        """After each evaluation during training. scores: all of them, with those of your own metrics."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
         """When a checkpoint is saved; its files are being written to `folder` meanwhile, and are whole when they have a manifest."""

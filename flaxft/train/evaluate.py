@@ -16,7 +16,7 @@ from flaxft.data.pipeline import Pipeline
 from flaxft.errors import UserError, reason
 from flaxft.models.base import Params
 from flaxft.sharding import compiler_options, num_row_shards, put, replicated, rows
-from flaxft.tasks.base import Task
+from flaxft.tasks.base import MANY_SCORES, Task
 
 TOKENS = 4096  # of a batch, per device
 # What a CPU's caches hold computes faster. Thousand positions/s of MiniLM's forward pass on two cores, least of 15 in each of two runs: 7.9 and 8.3 with 24
@@ -167,6 +167,14 @@ def eval_shape(
     all_rows = 1 << (-(-needed[length] * len(lengths) // len(sample)) - 1).bit_length()
     num_rows = max(min(max(1, tokens // length) * num_devices, round_up(all_rows, num_devices)), round_up(largest, num_devices))
     return Shape(num_rows, length, num_slots or max(1, length // 4))
+
+
+def without_most_labels(metrics: Mapping[str, float], *, main_metric: str) -> dict[str, float]:
+    """What a step's line has of an evaluation: without the scores of single labels, where there are more than `MANY_SCORES` of them."""
+    labels = {name.removesuffix("/f1") for name in metrics if name.endswith("/f1") and not name.endswith(" avg/f1")}
+    if len(labels) <= MANY_SCORES:
+        return dict(metrics)
+    return {name: value for name, value in metrics.items() if name.rpartition("/")[0] not in labels or name == main_metric.removeprefix("-")}
 
 
 def holds(shape: Shape, items: Items) -> bool:

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 from flaxft import files, processes, report
 from flaxft.config import Config
-from flaxft.data.scores import largest
 from flaxft.errors import Interrupted, printable, reason
 from flaxft.log import Writer
 from flaxft.models.base import Checkpoint
 from flaxft.recipe import Choice
-from flaxft.tasks.base import Shows, Task, WritesFiles
+from flaxft.tasks.base import Shows, Task, WritesFiles, top_scores
 from flaxft.train import baselines, prepare
 from flaxft.train.evaluate import Result
 from flaxft.train.observe import of_inputs, of_run
@@ -25,7 +24,6 @@ from flaxft.verdict import Finding, Observations, contented, verdict
 
 MANY_LABELS = 20  # from which on the terminal shows the worst alone
 NUM_WORST = 5
-MANY_SCORES, NUM_SCORES = 200, 20  # of a text: with more labels a line of predictions would be longer than most texts
 
 
 class Trained(NamedTuple):
@@ -167,18 +165,9 @@ def _save_content(run: Trained, sections: Mapping[str, Sequence[Any]], *, conten
     )
 
 
-def largest_scores(decoded: Mapping[str, Any]) -> dict[str, Any]:
-    """A result as predictions/SPLIT.jsonl has it: with the `NUM_SCORES` largest scores alone, where there are more than `MANY_SCORES` labels."""
-    found = {key: largest_scores(value) if isinstance(value, dict) and "scores" in value else value for key, value in decoded.items()}
-    scores = found.get("scores")
-    if isinstance(scores, Mapping):  # of thousands of labels they are no dict
-        found["scores"] = {label: scores[label] for label in largest(scores, NUM_SCORES)} if len(scores) > MANY_SCORES else dict(scores)
-    return found
-
-
 def _write_predictions(folder: Path, split: str, task: Task, decoded: list[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
-    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(largest_scores(one), ensure_ascii=False) + "\n" for one in decoded))
+    files.write_text(folder / f"{split}.jsonl", "".join(json.dumps(top_scores(one, None), ensure_ascii=False) + "\n" for one in decoded))
     for name, content in task.files(decoded).items() if isinstance(task, WritesFiles) else ():
         (folder / split).mkdir(exist_ok=True)
         files.write_text(folder / split / name, content)

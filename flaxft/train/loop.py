@@ -31,7 +31,7 @@ from flaxft.tasks.base import fits_head, fits_kind
 from flaxft.train import prepare
 from flaxft.train import state as states
 from flaxft.train.callbacks import Callback, Callbacks
-from flaxft.train.evaluate import Evaluator, Metric, Result, eval_shape, improves
+from flaxft.train.evaluate import Evaluator, Metric, Result, eval_shape, improves, without_most_labels
 from flaxft.train.finish import Trained, finish
 from flaxft.train.lock import Lock
 from flaxft.train.meter import Meter
@@ -180,7 +180,7 @@ def _run(
         for name in filter(is_due, evals):
             calibration = None if name == next(iter(evals)) else after["calibration"]
             result = evaluator.evaluate(state.params, state.frozen, items[name], records[name], shape, calibration=calibration, poll=poll)
-            found[name] = result.metrics
+            found[name] = without_most_labels(result.metrics, main_metric=task.main_metric)
             shown = {key: value for key, value in result.metrics.items() if "/" not in key and not key.startswith("num_")}
             writer.scores(step, name, shown)
             calls.on_evaluation(step, name, result.metrics)

@@ -289,6 +289,20 @@ def test_thresholds_are_tuned_for_each_label():
     assert (scores["micro_f1"], scores["exact_match"], scores["fear/f1"], scores["joy/support"]) == (1.0, 1.0, 1.0, 2)
 
 
+def test_thresholds_of_very_many_labels_are_exact():
+    """A label's threshold is the score of a text, and that text reaches it."""
+    rng = np.random.default_rng(0)
+    labels = tuple(f"label {i}" for i in range(150))
+    task = dataclasses.replace(TASK, labels=labels)
+    records = [{"text": "red", "labels": [str(label) for label in rng.choice(labels, 3, replace=False)]} for _ in range(40)]
+    raw = [task.decode(record, [], [{"scores": scores}]) for record, scores in zip(records, rng.random((40, 150), np.float32), strict=True)]
+    calibration = task.calibrate(raw, records)
+    for label in sorted({label for record in records for label in record["labels"]}):
+        reached = [task.calibrated(one, calibration) for one in raw if round(one["scores"][label], 6) >= calibration[f"threshold/{label}"]]
+        assert reached and all(label in one["labels"] for one in reached)
+        assert min(one["scores"][label] for one in reached) == calibration[f"threshold/{label}"]
+
+
 def test_a_threshold_that_is_set_is_not_tuned():
     task = dataclasses.replace(TASK, threshold=0.25)
     assert task.calibrate(decoded_with(task, {}), RECORDS) == {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flaxft.sharding import Mesh, make_mesh
-from flaxft.train.evaluate import TOKENS_OF, eval_shape
+from flaxft.train.evaluate import TOKENS_OF, eval_shape, without_most_labels
 
 
 def table(lengths, starts=None):
@@ -52,3 +52,12 @@ def test_numbers_of_rows_are_few():
     shapes = {shape_of(table([30] * number)) for number in range(1, 60)}
     assert len(shapes) < 12
     assert {one.num_rows & (one.num_rows - 1) for one in shapes if one.num_rows * one.row_length < TOKENS_OF["cpu"] / 2} == {0}
+
+
+def test_a_step_has_no_scores_of_hundreds_of_labels():
+    def metrics(num):
+        return {"macro_f1": 0.5, "micro avg/f1": 0.1, "ece/score": 0.2} | {f"a/{i}/{name}": 0.3 for i in range(num) for name in ("f1", "support")}
+
+    assert without_most_labels(metrics(200), main_metric="macro_f1") == metrics(200)
+    assert without_most_labels(metrics(201), main_metric="macro_f1") == metrics(0)
+    assert without_most_labels(metrics(201), main_metric="a/7/f1") == metrics(0) | {"a/7/f1": 0.3}

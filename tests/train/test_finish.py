@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxft.data.base import Chain, Records
-from flaxft.tasks.base import CountsLabels, HasBaselines
+from flaxft.tasks.base import CountsLabels, HasBaselines, top_scores
 from flaxft.tasks.mixture import Mixture
 from flaxft.tasks.multilabel_classification import MultiLabelClassification
 from flaxft.tasks.multiple_choice import MultipleChoice
@@ -178,6 +178,6 @@ def test_without_training_nothing_is_fitted(tmp_path):
 
 def test_a_line_of_predictions_has_the_largest_of_very_many_scores():
     many = {f"label {i}": i / 1000 for i in range(1000)}
-    found = finish.largest_scores({"text": "a", "intent": {"label": "label 999", "scores": many}, "few": {"scores": {"a": 0.5}}})
+    found = top_scores({"text": "a", "intent": {"label": "label 999", "scores": many}, "few": {"scores": {"a": 0.5}}}, None)
     assert len(found["intent"]["scores"]) == 20 and next(iter(found["intent"]["scores"])) == "label 999"
-    assert found["few"] == {"scores": {"a": 0.5}} and finish.largest_scores({"scores": many})["scores"]["label 980"] == 0.98
+    assert found["few"] == {"scores": {"a": 0.5}} and top_scores({"scores": many}, None)["scores"]["label 980"] == 0.98
