@@ -190,7 +190,7 @@ def part(
         return source
     if sum(shares) >= 1:
         raise UserError(f"task.validation={task.validation} and task.test={task.test} leave nothing to train on; give smaller shares")
-    group = str(getattr(task, "group_column", ""))
+    group = str(task.group_column) if hasattr(task, "group_column") else ""
     sides = _sides(source, _key(source, group, key), labels, shares)
     indices = np.flatnonzero(sides == NAMES.index(split)).tolist()[:max_examples]
     if not indices:

@@ -102,9 +102,9 @@ SECTIONS = [
 ]
 ALL_AT_ONCE = Case(
     2, "several wrong types",
-    lines=["cfg.seed = '1'", "cfg.data.cache = 1", "cfg.optim.learning_rate = '1e-3'", "cfg.task.labels = ['O']"],
+    lines=["cfg.seed = '1'", "cfg.data.cache = 1", "cfg.optim.learning_rate = '1e-3'", "cfg.task.labels = 3"],
     words=["seed is '1', expected int", "data.cache is 1, expected bool", "optim.learning_rate is '1e-3', expected float",
-         "task.labels is ['O'], expected tuple"],
+         "task.labels is 3, expected tuple"],
 )  # fmt: skip
 SECTION_CASES = [ALL_AT_ONCE, *(Case(2, line, lines=[line], words=words) for line, words in SECTIONS)]
 
