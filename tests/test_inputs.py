@@ -296,7 +296,7 @@ def test_what_was_cut_is_said_once(classifier, monkeypatch, caplog):
     monkeypatch.setattr(predict, "BLOCK", 2)
     list(classifier.stream(placed(["anna " * 40, "bob", "anna " * 50, "bob", "carl"]), name="mails.txt"))
     assert [record.getMessage() for record in caplog.records] == [
-        "mails.txt: 2 of 5 records are longer than data.max_length=32 and were cut; 30 tokens are not read"
+        "mails.txt: 2 of 5 records are longer than data.max_length=32 and were cut; 30 tokens are not read (task.long_text=head_tail or windows)"
     ]
 
 
