@@ -197,7 +197,8 @@ PREDICTED = np.array([0.5, 2.0, 4.5, 4.0, 1.0, 3.5, 1.5, 2.25], np.float32)
 
 def decoded():
     raw = [TASK.decode(record, [], [{"score": one}]) for record, one in zip(RECORDS, PREDICTED, strict=True)]
-    return [TASK.calibrated(one, TASK.calibrate(raw, RECORDS)) for one in raw]
+    calibration = TASK.calibrate(raw, RECORDS)
+    return [TASK.calibrated(one, calibration) for one in raw]
 
 
 def test_decode_gives_a_number():

@@ -297,7 +297,8 @@ def results(task, records, labels):
     spread = 0.1 / (len(task.labels) - 1)
     scores = [np.full(len(task.labels), spread) + np.eye(len(task.labels))[i] * (0.9 - spread) for i in ids]
     raw = [task.decode(record, [], [{"label": np.int32(i), "scores": one}]) for record, i, one in zip(records, ids, scores, strict=True)]
-    return [task.calibrated(one, task.calibrate(raw, records)) for one in raw]
+    calibration = task.calibrate(raw, records)
+    return [task.calibrated(one, calibration) for one in raw]
 
 
 def test_decode_score_report():

@@ -157,9 +157,10 @@ def test_a_run_that_learns_little_and_one_that_is_fine(tmp_path, capsys):
     assert block.rstrip().endswith(f"Next:\n  flaxft predict {quoted} FILE\n  flaxft export {quoted}\n  flaxft report {quoted}")
     assert json.loads((tmp_path / "poor run" / "results.json").read_text())["verdict"] == json.loads(json.dumps(poor["verdict"]))
 
-    fine = run(tiny.config(tmp_path, num_epochs=12), tmp_path / "fine")
+    cfg = tiny.config(tmp_path, num_epochs=12, **tiny.ONCE)
+    fine = run(cfg, tmp_path / "fine")
     assert fine["baselines"] == {} and "underfit" not in {one["rule"] for one in fine["verdict"]}
-    again = run(tiny.config(tmp_path, num_epochs=12), tmp_path / "fine")
+    again = run(cfg, tmp_path / "fine")
     assert again["verdict"] == fine["verdict"], "nothing is trained any more, and the losses are those of the whole run"
     assert fine["evals"] == again["evals"]
 
