@@ -74,7 +74,7 @@ def test_what_was_guessed_of_the_data_is_told(config, capsys):
 def test_a_sound_config(config, capsys):
     code, out, problems = look(config, capsys, "--config.data.max_length=12")
     assert (code, problems) == (errors.OK, [])
-    assert "no problem found" in out and "with train in place of doctor trains" in out
+    assert "no problem found" in out and "with train in place of doctor trains" in " ".join(out.split())
     cfg = tiny.config(config.parent, **{"data.max_length": 12})
     found = examine(cfg, config.parent / "run")
     train = found.splits["train"]

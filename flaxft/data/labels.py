@@ -126,15 +126,18 @@ def label_id(name: str, labels: Sequence[str]) -> int:
 
 def check_kinds(source: Source, labels_of: Callable[[Record], Sequence[Any]], *, column: str) -> None:
     """Raises UserError where some labels are texts and others numbers: one of them is a mistake, and a number beside names would be read as a name."""
-    names = {True: "a text", False: "a number"}
-    first: bool | None = None
+    first: Any = None
     for i, record in enumerate(source):
         for label in labels_of(record):
             label = label[0] if isinstance(label, list | tuple) and len(label) == 1 else label
-            first = isinstance(label, str) if first is None else first
-            if isinstance(label, str) != first:
-                kinds = f"{str(label)[:40]!r} is {names[not first]}, but the first one is {names[first]}"
+            first = label if first is None else first
+            if isinstance(label, str) != isinstance(first, str):
+                kinds = f"{str(label)[:40]!r} is {_kind(label)}, but the first one is {_kind(first)}"
                 raise UserError(f"{source.where(i)}: a label in column {column!r}: {kinds}; write all of them as texts, or all as numbers")
+
+
+def _kind(label: Any) -> str:
+    return "a text" if isinstance(label, str) else "true or false" if isinstance(label, bool) else "a number"
 
 
 def check_labels(labels: Sequence[str]) -> None:
