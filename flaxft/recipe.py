@@ -33,7 +33,7 @@ class Size(NamedTuple):
 # The smaller ones: measured here, see benchmarks/README.md.
 SIZES = (
     Size("very small", 256, learning_rate=1e-3, num_epochs=6, num_steps=400, max_epochs=15),
-    Size("small", 512, learning_rate=3e-4, num_epochs=4, num_steps=200, max_epochs=15),
+    Size("small", 512, learning_rate=3e-4, num_epochs=5, num_steps=200, max_epochs=15),
     Size("base", 768, learning_rate=5e-5, num_epochs=3, num_steps=200, max_epochs=10),
     Size("large", math.inf, learning_rate=2e-5, num_epochs=3, num_steps=200, max_epochs=10),
 )
@@ -81,8 +81,8 @@ def of_encoder(cfg: Config, checkpoint: Checkpoint) -> tuple[Config, tuple[Choic
 def of_data(cfg: Config, checkpoint: Checkpoint, *, num_examples: int) -> tuple[Config, tuple[Choice, ...]]:
     """The config with a number of epochs, where it left that open.
 
-    Of 5,000 examples in batches of 32 an epoch has 157 steps. A small encoder takes 4 epochs, 628 steps; of 500 examples, 16 steps an epoch, 4 epochs would
-    be 64 steps, too few to learn anything, so that it takes as many epochs as the least number of steps needs, within a bound.
+    Of 5,000 examples in batches of 32 an epoch has 157 steps. A small encoder takes 5 epochs, 785 steps; of 500 examples, 16 steps an epoch, 5 epochs would
+    be 80 steps, too few to learn anything, so that it takes as many epochs as the least number of steps needs, within a bound.
 
     num_examples: of the train split.
     """
