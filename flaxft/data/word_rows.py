@@ -35,7 +35,8 @@ def find(source: Source, *, word: str = "", tag: str = "") -> Rows | None:
     sample = list(itertools.islice(source, SAMPLE))
     names = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(list(sample[0]))}
     words, tags = word or _first(names, WORDS), tag or _first(names, TAGS)
-    if not words or not tags or words == tags or not all(_is_word(record.get(words)) and _is_word(record.get(tags)) for record in sample):
+    is_there = {words, tags} <= set().union(*sample)  # a number counts the columns of other files, and of a slip the columns are told later
+    if words == tags or not is_there or not all(_is_word(record.get(words)) and _is_word(record.get(tags)) for record in sample):
         return None
     sentence = next((names[name] for name in SENTENCES if name in names and names[name] not in (words, tags)), "")
     if sentence and all(_is_word(record.get(words)) for record in sample):

@@ -55,3 +55,8 @@ def test_a_table_that_does_not_say_where_sentences_end_is_refused(tmp_path):
 )
 def test_other_tables_are_none(tmp_path, content):
     assert word_rows.find(opened(tmp_path, content)) is None
+
+
+@pytest.mark.parametrize(("word", "tag"), [("1", "3"), ("Wrod", ""), ("", "Tga"), ("Wrod", "Tga")])
+def test_columns_that_are_not_there_make_no_table(tmp_path, word, tag):
+    assert word_rows.find(opened(tmp_path, TABLES["Kaggle's, filled once a sentence"]), word=word, tag=tag) is None
