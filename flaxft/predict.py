@@ -324,7 +324,7 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     task = copy.copy(cfg.task)
     task.train = ""  # labels are the model's, not the train split's
     task = task.resolve(tokenizer, checkpoint)
-    if not checkpoint.has_label_names:
+    if not checkpoint.has_label_names or _are_names_of(task.labels, numbers=checkpoint.labels or ()):
         checkpoint = _with_names(checkpoint, task.labels)
     if not fits_head(task, checkpoint):
         found = f"{list(checkpoint.labels or ())} (problem_type {checkpoint.config.get('problem_type')!r})"
@@ -333,6 +333,11 @@ def from_model(cfg: Config, *, mesh: Mesh | None = None) -> Predictor:
     device_mesh = make_mesh(mesh or Mesh())
     params = put(loaded.params, infer(loaded.params, encoder.sharding, device_mesh))
     return Predictor(task, tokenizer, loaded._replace(params=params), model=checkpoint.directory, mesh=device_mesh, data=cfg.data, calibration={})
+
+
+def _are_names_of(labels: Sequence[str], *, numbers: Sequence[str]) -> bool:
+    """Whether a head's labels are 0, 1, ... in order, which name nothing, and the task's are words."""
+    return list(numbers) == list(map(str, range(len(numbers)))) and bool(labels) and not all(label.isdecimal() for label in labels)
 
 
 def _with_names(checkpoint: Checkpoint, labels: Sequence[str]) -> Checkpoint:

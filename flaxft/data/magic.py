@@ -49,6 +49,7 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"RD[AX]\d\n", Kind("an R data file", "write it as CSV from R (write.csv)")),
     (rb"[XA]\n\0\0\0", Kind("an R data file", "write it as CSV from R (write.csv)")),
     (rb"<stata_dta>", Kind("a Stata file", PANDAS)),
+    (rb'(?s).{6}\0\0\{"', Kind("a safetensors file, the weights of a model", "name a file of texts")),
     (rb"\$FL[23]@\(#\)", Kind("an SPSS file", PANDAS)),
     (rb"\x89PNG", Kind("a PNG picture", "name a file of texts")),
     (rb"\xff\xd8\xff", Kind("a JPEG picture", "name a file of texts")),

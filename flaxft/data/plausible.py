@@ -124,7 +124,8 @@ def check_labels_of(counts: Mapping[str, int], *, column: str, num_records: int,
         found.append(f"{len(quoted):,} labels in column {column!r} begin or end with brackets or quotes: {_shown(quoted)}; {hint}")
     same: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        same[re.sub(r"[\s_\-]+", " ", name.strip()).casefold()].append(name)
+        visible = re.sub("[\u200b\u2060\ufeff]", "", name).strip()  # without letters of no width
+        same[re.sub(r"[\s_\-]+", " ", visible).casefold()].append(name)
     alike = [sorted(group) for group in same.values() if len(group) > 1]
     if alike:
         shown = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:NUM_SHOWN])

@@ -578,6 +578,8 @@ class TokenClassification:
             tags = self._names(tags)
         labels = self.labels
         named = list(map(schemes.clean, tags))
+        if "" in named:
+            raise UserError(f"the tag of word {named.index('') + 1} is empty (''); write O, or {IGNORE} for a word that nothing is to be learnt from")
         if schemes.MISSING in named:  # "-" may be the tag of dashes, where task.labels say so
             named = [tag if tag in labels else name for tag, name in zip(tags, named, strict=True)]
         if labels and any(tag.isdecimal() for tag in named) and not any(label.isdecimal() for label in labels):
@@ -586,6 +588,7 @@ class TokenClassification:
 
     def _names(self, tags: Sequence[Any]) -> list[str]:
         """Tags of which some are no text: numbers of `task.labels`, or -100, which says nothing."""
+        tags = [int(tag) if isinstance(tag, float) and tag.is_integer() else tag for tag in tags]  # of a column with a gap
         numbers = [tag for tag in tags if isinstance(tag, int) and not isinstance(tag, bool) and tag != IGNORE]
         if numbers and not self.labels:
             raise UserError(f"tags are numbers ({numbers[0]}), whose names are not known; set task.labels to the names in order")

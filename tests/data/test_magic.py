@@ -91,6 +91,7 @@ NAMED = {
     "git lfs": ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "a pointer of Git LFS, not the file itself; fetch"),
     "git lfs csv": ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "a pointer of Git LFS"),
     "parquet by another name": ("a.csv", written(pq.write_table, TABLE), "a Parquet file, not csv; set task.format="),
+    "safetensors": ("a.jsonl", (40).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}}', "a safetensors file, the weights of a model"),
     "png": ("a.txt", b"\x89PNG\r\n\x1a\n\0", "a PNG picture"),
 }
 

@@ -120,3 +120,8 @@ def test_numbers_that_count_the_records_are_refused():
 
 def test_kinds_of_a_column():
     assert [kind_of(values) for values in (["1", "2"], ["a1", "b2"], ["a", "b"], [])] == ["numbers", "ids", "", ""]
+
+
+def test_labels_that_differ_in_letters_of_no_width_are_told():
+    (told,) = check_labels_of({"neg": 8, "neg\u200b": 8, "\ufeffpos": 9, "pos": 9}, column="queue", num_records=34)
+    assert "'neg' (8) and 'neg\\u200b' (8)" in told and "'pos' (9)" in told

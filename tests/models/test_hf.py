@@ -367,6 +367,14 @@ def test_a_model_of_placeholders_is_applied_with_the_names_that_are_given(tmp_pa
         flaxft.load(str(tmp_path), task=TokenClassification(labels=("O", "B-PER")))
 
 
+def test_numbers_in_order_are_no_names_of_labels(tmp_path):
+    tiny.encoder(tmp_path)
+    model_directory(tmp_path, id2label={str(i): str(i) for i in range(3)})
+    assert flaxft.load(str(tmp_path), task=TokenClassification(labels=LABELS)).task.labels == LABELS
+    with pytest.raises(UserError, match=r"task.labels are \['2', '1', '0'\], but the head"):
+        flaxft.load(str(tmp_path), task=TokenClassification(labels=("2", "1", "0")))
+
+
 def test_one_file_is_taken_before_shards_before_msgpack(tmp_path):
     model_directory(tmp_path)
     write_msgpack(tmp_path, {"wrong": np.zeros(1)})

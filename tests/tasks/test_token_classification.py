@@ -248,7 +248,7 @@ def test_a_word_that_is_no_text(tokenizer, word, name):
         ({"text": ["anna"], "tags": ["O"]}, "no column of words among"),
         (record(["anna"], ["B-ORG"]), "tag 'B-ORG' is not among the labels"),
         (record(["anna"], ["X"]), "'X' outside IOB2"),
-        (record(["anna"], [""]), "'' outside IOB2"),
+        (record(["anna", "ran"], ["O", " "]), "the tag of word 2 is empty"),
         (record(["anna"], [None]), "tag None is no text"),
         (record(["anna"], [1.5]), "tag 1.5 is no text"),
         (record(["anna"], [True]), "tag True is no text"),
@@ -885,3 +885,17 @@ def test_a_word_a_row(tokenizer, checkpoint, tmp_path):
     assert task.labels == LABELS
     assert [task._words(one) for one in task.records("train")] == [["anna", "lives"], ["in", "paris"]]
     assert TokenClassification(train=str(file), label_column="POS").resolve(tokenizer, checkpoint).labels == ("IN", "NNP", "VBZ")
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "a.csv"])
+def test_an_empty_tag_is_refused_before_a_scheme_is_guessed(tokenizer, checkpoint, tmp_path, file):
+    rows = {"a.jsonl": '{"tokens": ["anna", "ran"], "tags": ["", "B-PER"]}\n', "a.csv": "sentence_id,word,tag\n1,anna,\n1,ran,B-PER\n"}
+    (tmp_path / file).write_text(rows[file])
+    with pytest.raises(UserError, match="the tag of word 1 is empty"):
+        TokenClassification(train=str(tmp_path / file)).resolve(tokenizer, checkpoint)
+
+
+def test_numbers_of_tags_may_be_written_with_a_fraction_of_zero(tokenizer, checkpoint, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"tokens": ["anna", "ran", "on"], "tags": [1.0, 0.0, -100.0]}\n')
+    task = TokenClassification(train=str(tmp_path / "a.jsonl"), labels=("O", "B-PER", "I-PER")).resolve(tokenizer, checkpoint)
+    assert task.features(task.records("train")[0], tokenizer, max_length=16)[0].tokens["labels"].tolist().count(1) == 1
