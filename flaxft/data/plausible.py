@@ -119,6 +119,9 @@ def check_labels_of(counts: Mapping[str, int], *, column: str, num_records: int,
     if num_records >= FEW and once > len(names) / 2:
         shown = _shown(name for name in names if counts[name] == 1)
         found.append(f"{once:,} of {len(names):,} labels in column {column!r} have one example ({shown}); is it the column of labels?")
+    if "-100" in counts:
+        hint = "it means elsewhere that nothing is to be learnt, and is a label here; take these records out"
+        found.append(f"{counts['-100']:,} records have the label -100 in column {column!r}: {hint}")
     if quoted := [name for name in names if _is_quoted(name)]:
         hint = "were lists or quotes written into the cells?"
         found.append(f"{len(quoted):,} labels in column {column!r} begin or end with brackets or quotes: {_shown(quoted)}; {hint}")

@@ -72,6 +72,8 @@ def choose(source: Source, *, words: str = "", tags: str = "") -> Chosen | None:
         return None
     columns = {name: _Column(name, [record[name] for record in sample]) for name in names}
     left = [name for name in names if name == names[-1] or not (columns[name].counts() or columns[name].names_sentences())]
+    if len(left) > 2 and columns[left[-1]].counts():  # behind the tags
+        left.pop()
     if len(left) < (2 if not words and not tags else 1):
         what = "counts the words" if columns[names[0]].counts() else "has one value in each sentence"
         raise UserError(f"{source.where(0)}: column 0 {what}, and beside it there are no two columns for words and tags; {MEND}")

@@ -125,3 +125,9 @@ def test_kinds_of_a_column():
 def test_labels_that_differ_in_letters_of_no_width_are_told():
     (told,) = check_labels_of({"neg": 8, "neg\u200b": 8, "\ufeffpos": 9, "pos": 9}, column="queue", num_records=34)
     assert "'neg' (8) and 'neg\\u200b' (8)" in told and "'pos' (9)" in told
+
+
+def test_a_label_that_means_none_elsewhere_is_told():
+    (told,) = check_labels_of({"-100": 4, "0": 10, "1": 10}, column="queue", num_records=24)
+    assert told.startswith("4 records have the label -100 in column 'queue'")
+    assert not check_labels_of({"-1": 8, "0": 10, "1": 10}, column="queue", num_records=28)  # a polarity

@@ -117,3 +117,13 @@ def test_odd_sentences():
     assert "every word begins with 'en:'" in odd("en:a en:b", *["en:c en:d"] * 12)[0]
     assert not odd("en:a b", *["en:c en:d"] * 12)
     assert not odd("a", "b", "a b")
+
+
+@pytest.mark.parametrize("name", ["1, 2, 3 in each sentence", "0, 1, 2 in each sentence", "on through the file"])
+def test_a_last_column_that_counts_holds_no_tags(name):
+    def line(*of: object) -> tuple[str, str, str]:
+        number, word, tag = COUNTED[name](*of)
+        return word, tag, number
+
+    found = choose(made(line))
+    assert (found.words, found.tags, found.note) == ("0", "1", "words from column 0, tags from column 1 (column 2 counts)")
