@@ -47,7 +47,7 @@ def test_tutorial(page, tmp_path, monkeypatch, capsys):
             for command in commands(content):
                 assert command[:3] == COMMAND, command
                 trains = not any(one.startswith("--mode=") for one in command)
-                given = page.stem in PACKAGED or any(one.startswith("--config.model.path=") for one in command)
+                given = page.stem in PACKAGED or any(one.startswith(("--config.model.path=", "--from=")) for one in command)
                 more = [*SMALL, *([] if given else ["--config.model.path=tiny"])] if trains else []
                 assert main(command[3:] + more) == 0, capsys.readouterr().err
                 trained += [one.removeprefix("--workdir=") for one in command if one.startswith("--workdir=")] if trains else []
