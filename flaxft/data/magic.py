@@ -22,7 +22,6 @@ class Kind(NamedTuple):
     format: str = ""
 
 
-EXPORT = "export it as CSV, JSON lines or Parquet"
 PANDAS = "write it as a table instead (df.to_parquet or df.to_csv)"
 ARCHIVE = "unpack it, and name the file in it"
 WORKBOOK = Kind("an Excel workbook", format="excel")
